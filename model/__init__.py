@@ -1,0 +1,1 @@
+"""DiffSpeaker, the model process: speech in, face motion out. Never imports bpy."""

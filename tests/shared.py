@@ -1,0 +1,17 @@
+"""Find the optional reference folder beside a checkout; tests that need it skip by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+
+def shared(relative: str) -> Path:
+    """Return a path inside the reference folder, or skip the calling test naming what is missing."""
+    path = SHARED / relative
+    if not path.exists():
+        pytest.skip(f"reference data not present: shared/{relative}")
+    return path
