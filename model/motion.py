@@ -1,0 +1,156 @@
+"""Motion in factored form: weights a frame times named shapes.
+
+    F frames   K shapes   V vertices   C control curves   R regions
+
+The offsets of a clip from its neutral face are `einsum("fk,kvc->fvc", weights, shapes)`, in the
+units and axes of the face they belong to. Frame i is `i / fps` seconds after the clip's start.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ConfigError
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Motion:
+    """One clip's face motion.
+
+    weights (F, K)      how much of each shape, |weight| ≤ 1 for shapes found by factoring
+    shapes (K, V, 3)    offsets at weight 1, in the face's own units and axes
+    names (K,)          shape names; "jawOpen.half" corrects "jawOpen"
+    fps                 frames a second
+    template (V, 3)     the neutral face the offsets belong to
+    report              what was done: model, device, seconds, errors, warnings
+    controls (F, C)     the raw control curves, when the model has any, with `control_names`
+    regions (R, V)      soft masks 0..1 with `region_names` ("jaw", "lips", "upper")
+    """
+
+    weights: Array
+    shapes: Array
+    names: tuple[str, ...]
+    fps: float
+    template: Array
+    report: dict[str, Any] = field(default_factory=dict)
+    controls: Array | None = None
+    control_names: tuple[str, ...] = ()
+    regions: Array | None = None
+    region_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        frames, shapes = self.weights.shape
+        vertices = len(self.template)
+        assert self.shapes.shape == (shapes, vertices, 3), (self.shapes.shape, shapes, vertices)
+        assert len(self.names) == shapes, (len(self.names), shapes)
+        assert self.controls is None or self.controls.shape == (frames, len(self.control_names))
+        assert self.regions is None or self.regions.shape == (len(self.region_names), vertices)
+
+    @property
+    def frames(self) -> int:
+        """Number of frames."""
+        return len(self.weights)
+
+    def offsets(self, start: int = 0, stop: int | None = None) -> Array:
+        """Return the offsets of frames `start:stop`, (F, V, 3)."""
+        weights = self.weights[start:stop]
+        flat = weights @ self.shapes.reshape(len(self.shapes), -1)  # (F, 3V)
+        return np.ascontiguousarray(flat.reshape(len(weights), -1, 3), np.float32)
+
+    def save(self, path: Path, *, dense: bool = False) -> None:
+        """Write an `.npz`, whole or not at all; `dense` adds the offsets of every frame.
+
+        Raises `ConfigError` when the folder is missing, read-only or full.
+        """
+        arrays: dict[str, Any] = {
+            "weights": self.weights.astype(np.float32),
+            "shapes": self.shapes.astype(np.float32),
+            "names": np.array(self.names, dtype=str),
+            "fps": np.float64(self.fps),
+            "template": self.template.astype(np.float32),
+            "report": np.array(json.dumps(self.report)),
+        }
+        if self.controls is not None:
+            arrays["controls"] = self.controls.astype(np.float32)
+            arrays["control_names"] = np.array(self.control_names, dtype=str)
+        if self.regions is not None:
+            arrays["regions"] = self.regions.astype(np.float32)
+            arrays["region_names"] = np.array(self.region_names, dtype=str)
+        if dense:
+            arrays["offsets"] = self.offsets()
+        _write_whole(Path(path), arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> Motion:
+        """Read what `save` wrote. Raises `ConfigError` for anything else."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                found = {key: file[key] for key in file.files if key != "offsets"}
+            return cls(
+                weights=found["weights"],
+                shapes=found["shapes"],
+                names=tuple(str(name) for name in found["names"]),
+                fps=float(found["fps"]),
+                template=found["template"],
+                report=json.loads(str(found["report"])),
+                controls=found.get("controls"),
+                control_names=tuple(str(name) for name in found.get("control_names", ())),
+                regions=found.get("regions"),
+                region_names=tuple(str(name) for name in found.get("region_names", ())),
+            )
+        except (OSError, ValueError, KeyError, AssertionError, EOFError) as error:
+            raise ConfigError(f"{Path(path).name} is no motion file: {error}") from error
+
+
+def _write_whole(path: Path, arrays: dict[str, Any]) -> None:
+    """Write beside the target, then rename: a reader never sees half a file."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            np.savez(file, **arrays)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        reason = error.strerror or str(error)
+        raise ConfigError(
+            f"The motion could not be written to {path} ({reason}).",
+            hint="Free some space or choose a folder you may write to.",
+        ) from error
+
+
+def resample(curves: Array, fps: float, target: float, frames: int) -> Array:
+    """Return curves (F, N) at `fps` as (frames, N) at `target`, without overshoot.
+
+    A monotone cubic through the samples (Fritsch & Carlson 1980, harmonic-mean slopes of Fritsch &
+    Butland 1984): a value between two frames stays between their values, so lips that are shut stay
+    shut. Beyond the last frame the last value holds.
+    """
+    curves = np.asarray(curves, np.float32)
+    if len(curves) == 1 or (fps == target and frames == len(curves)):
+        return np.ascontiguousarray(np.resize(curves, (frames, curves.shape[1])), np.float32)
+    where = np.minimum(np.arange(frames) * (fps / target), len(curves) - 1)
+    left = np.minimum(where.astype(int), len(curves) - 2)
+    t = (where - left).astype(np.float32)[:, None]
+    slope = _monotone_slopes(curves)
+    y0, y1, m0, m1 = curves[left], curves[left + 1], slope[left], slope[left + 1]
+    s = t * t * (3 - 2 * t)
+    return (1 - s) * y0 + s * y1 + t * (1 - t) * ((1 - t) * m0 - t * m1)
+
+
+def _monotone_slopes(curves: Array) -> Array:
+    step = np.diff(curves, axis=0)  # (F-1, N)
+    product = step[1:] * step[:-1]
+    total = step[1:] + step[:-1]
+    inner = np.where(product > 0, 2 * product / np.where(total == 0, 1, total), 0)
+    return np.concatenate([np.zeros_like(step[:1]), inner, np.zeros_like(step[:1])]).astype(
+        np.float32
+    )
