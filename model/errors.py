@@ -4,6 +4,7 @@
     ├── AudioError             the sound cannot be read, is empty or holds no usable samples
     ├── CheckpointError        a model file is missing, broken, unsafe or does not fit its description
     ├── ConfigError            settings that contradict each other or cannot be built
+    ├── CorpusError              the training corpus cannot be built from what is there
     ├── DeviceError            the asked device is missing or ran out of memory
     ├── FaceError              a head mesh cannot be read or does not fit the model
     ├── OutputError            the result cannot be written (no space, no permission)
@@ -46,6 +47,12 @@ class ConfigError(ModelError):
     """Settings contradict each other or describe something that cannot be built."""
 
     kind = "config"
+
+
+class CorpusError(ModelError):
+    """The training corpus cannot be built from what is there."""
+
+    kind = "corpus"
 
 
 class DeviceError(ModelError):

@@ -1,0 +1,277 @@
+#!/usr/bin/env python3
+"""Make, test, show and pack the project with nothing but Python 3.11 or newer.
+
+    python build.py demo [--audio FILE] [--head FILE] [--out FOLDER]
+    python build.py test [PYTEST ARGUMENTS]
+    python build.py lint
+    python build.py package
+    python build.py model ARGUMENTS…      (python -m model ARGUMENTS… in the worker's environment)
+
+Two kinds of environment, kept apart on purpose: the worker's has torch and no bpy, Blender's have
+bpy and no torch. They live in ``.environments`` and are rebuilt when their pins change.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+ENVIRONMENTS = ROOT / ".environments"
+BLENDERS = {"4.5": (3, 11), "5.2": (3, 13)}  # bpy wheel → the only Python it is built for
+OPTIONAL_BLENDERS = {"4.2": (3, 11), "5.0": (3, 11)}  # python build.py test --blender 4.2
+WINDOWS = sys.platform == "win32"
+ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # a zip's bytes must not depend on when it was packed
+
+
+class BuildError(Exception):
+    """A step failed; the message says which and what to do."""
+
+
+# --- environments ----------------------------------------------------------------------------
+
+
+def pins(group: str) -> list[str]:
+    """Return the pinned requirements of one dependency group in pyproject.toml."""
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    return [str(pin) for pin in groups["dependency-groups"][group]]
+
+
+def worker_pins() -> list[str]:
+    """Return what the worker needs to run, then what its tests and training need."""
+    lines = (ROOT / "model" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    runtime = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    return [*runtime, *pins("worker")]
+
+
+def python_in(environment: Path) -> Path:
+    """Return an environment's interpreter."""
+    return environment / ("Scripts/python.exe" if WINDOWS else "bin/python")
+
+
+def find_python(version: tuple[int, int]) -> str | None:
+    """Return a working interpreter of exactly this version, or None."""
+    if sys.version_info[:2] == version:
+        return sys.executable
+    name = f"python{version[0]}.{version[1]}"
+    candidates = [[name]]
+    if WINDOWS:
+        candidates = [["py", f"-{version[0]}.{version[1]}"], [name]]
+    pyenv = Path.home() / ".pyenv" / "versions"
+    found = sorted(pyenv.glob(f"{version[0]}.{version[1]}*/bin/{name}"))
+    candidates += [[str(path)] for path in found[-1:]]
+    ask = "import sys; print(sys.executable)"
+    for command in candidates:
+        if shutil.which(command[0]) is None:
+            continue
+        answer = subprocess.run([*command, "-c", ask], capture_output=True, text=True, check=False)
+        if answer.returncode == 0:
+            return answer.stdout.strip()
+    return None
+
+
+def make_environment(name: str, python: str, requirements: Sequence[str]) -> Path:
+    """Create or refresh one virtual environment; return its interpreter."""
+    folder = ENVIRONMENTS / name
+    stamp = folder / "pins.json"
+    wanted = json.dumps(sorted(requirements))
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
+        return python_in(folder)
+    say(f"making {folder.relative_to(ROOT)} (once; a few minutes)")
+    if not python_in(folder).exists():
+        run([python, "-m", "venv", str(folder)])
+    install = [str(python_in(folder)), "-m", "pip", "install", "--quiet",
+               "--disable-pip-version-check"]  # fmt: skip
+    torch = [pin for pin in requirements if pin.startswith("torch==")]
+    if torch:  # first and alone: a local CPU build wins over the registry's several GB of CUDA
+        run([*install, *torch])
+    run([*install, *requirements])
+    stamp.write_text(wanted, encoding="utf-8")
+    return python_in(folder)
+
+
+def worker_environment() -> Path:
+    """Return the Python that has torch and no bpy."""
+    return make_environment("worker", sys.executable, worker_pins())
+
+
+def blender_environments(versions: Sequence[str] = ()) -> dict[str, Path]:
+    """Return version → Python that has that bpy and no torch, as far as interpreters are found."""
+    known = BLENDERS | OPTIONAL_BLENDERS
+    environments = {}
+    for version in versions or BLENDERS:
+        python = find_python(known[version])
+        if python is None:
+            say(f"Blender {version}: left out, Python {'.'.join(map(str, known[version]))} not found")
+            continue
+        requirements = [*pins(f"blender-{version}"), *pins("blender")]
+        environments[version] = make_environment(f"blender-{version}", python, requirements)
+    if not environments:
+        raise BuildError("no Python for any bpy wheel was found: install Python 3.11 or 3.13")
+    return environments
+
+
+# --- steps -----------------------------------------------------------------------------------
+
+
+def say(text: str) -> None:
+    """Print one line of progress at once."""
+    print(f"build: {text}", flush=True)
+
+
+def run(command: Sequence[str], **options: object) -> None:
+    """Run a step in the repository; raise BuildError when it fails."""
+    result = subprocess.run(list(command), cwd=ROOT, check=False, **options)  # type: ignore[call-overload]
+    if result.returncode:
+        raise BuildError(f"{' '.join(map(str, command[:6]))} … ended with {result.returncode}")
+
+
+def environment_variables() -> dict[str, str]:
+    """Return this process's variables without those that would leak another Python in."""
+    dropped = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"}
+    kept = {name: value for name, value in os.environ.items() if name not in dropped}
+    return kept | {"PYTHONUTF8": "1", "DIFFSPEAKER_PYTHON": str(python_in(ENVIRONMENTS / "worker"))}
+
+
+def test(arguments: argparse.Namespace) -> None:
+    """Run the pure tests and the worker's, then Blender's in every version at hand, then the GUI's."""
+    worker = worker_environment()
+    blenders = blender_environments(arguments.blender)
+    extra = arguments.rest
+    suites = {"worker": [str(worker), "-m", "pytest", "tests", *ignored("blender"), *extra]}
+    for version, python in blenders.items():
+        suites[f"Blender {version}"] = [str(python), "-m", "pytest", "tests",
+                                        *ignored("model", "gui", "benchmarks"), *extra]  # fmt: skip
+    failed = []
+    for name, command in suites.items():
+        say(f"testing: {name}")
+        started = time.monotonic()
+        code = subprocess.run(command, cwd=ROOT, env=environment_variables(), check=False).returncode
+        say(f"testing: {name} took {time.monotonic() - started:.0f} s")
+        if code:
+            failed.append(name)
+    if failed:
+        raise BuildError(f"failed: {', '.join(failed)}")
+
+
+def ignored(*folders: str) -> list[str]:
+    """Return pytest options that leave out folders of tests/."""
+    return [f"--ignore=tests/{folder}" for folder in folders]
+
+
+def lint(_: argparse.Namespace) -> None:
+    """Check format, style and types."""
+    python = str(worker_environment())
+    run([python, "-m", "ruff", "format", "--check", "."])
+    run([python, "-m", "ruff", "check", "."])
+    run([python, "-m", "mypy", "diffspeaker_blender", "model", "build.py"])
+
+
+def demo(arguments: argparse.Namespace) -> None:
+    """Do the main job once: speech + head → .blend, .glb, .fbx, preview video and a report."""
+    worker = worker_environment()
+    blender = next(iter(blender_environments().values()))
+    out = Path(arguments.out).resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    options = ["--out", str(out)]
+    for name in ("audio", "head"):
+        value = getattr(arguments, name)
+        if value:
+            options += [f"--{name}", str(Path(value).resolve())]
+    script = ROOT / "docs" / "examples" / "demo.py"
+    run([str(blender), str(script), "--worker", str(worker), *options],
+        env=environment_variables())  # fmt: skip
+
+
+def model(arguments: argparse.Namespace) -> None:
+    """Run ``python -m model`` in the worker's environment and pass its exit code on."""
+    command = [str(worker_environment()), "-m", "model", *arguments.rest]
+    path = {**environment_variables(), "PYTHONPATH": str(ROOT)}
+    raise SystemExit(subprocess.run(command, env=path, check=False).returncode)
+
+
+# --- package ---------------------------------------------------------------------------------
+
+
+def package(_: argparse.Namespace) -> None:
+    """Write dist/diffspeaker-VERSION.zip and let Blender's own validator judge it."""
+    manifest = tomllib.loads((ROOT / "blender_manifest.toml").read_text(encoding="utf-8"))
+    target = ROOT / "dist" / f"{manifest['id']}-{manifest['version']}.zip"
+    write_zip(target)
+    python = next(iter(blender_environments().values()))
+    found = subprocess.run([str(python), "-c", VALIDATOR], capture_output=True, text=True, check=True)
+    run([str(python), found.stdout.strip().splitlines()[-1], "validate", str(target)])
+    digest = hashlib.sha256(target.read_bytes()).hexdigest()
+    say(f"{target.relative_to(ROOT)}  {target.stat().st_size / 1e6:.1f} MB  sha256 {digest}")
+
+
+VALIDATOR = """
+import pathlib, sysconfig
+found = pathlib.Path(sysconfig.get_paths()["purelib"]).glob("bpy/**/bl_pkg/cli/blender_ext.py")
+print(next(found))
+"""
+
+
+def packaged_files() -> Iterator[tuple[str, Path]]:
+    """Yield (name in the zip, file): the add-on at the root, ``model/`` beside it."""
+    for name in ("blender_manifest.toml", "LICENSE", "THIRD_PARTY.md"):
+        yield name, ROOT / name
+    for folder, prefix in ((ROOT / "diffspeaker_blender", ""), (ROOT / "model", "model/")):
+        for path in folder.rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                yield prefix + path.relative_to(folder).as_posix(), path
+
+
+def write_zip(target: Path) -> None:
+    """Write the extension; the same files always give the same bytes (stored, fixed times)."""
+    target.parent.mkdir(exist_ok=True)
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        for name, path in sorted(packaged_files()):
+            entry = zipfile.ZipInfo(name, ZIP_TIME)
+            entry.create_system = 3  # the same on every machine
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, path.read_bytes())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    shown = commands.add_parser("demo", help="make a talking head, its files and a report")
+    shown.add_argument("--audio", help="speech to use instead of the bundled sentence")
+    shown.add_argument("--head", help=".blend, .ply or .obj head to use instead of the demo head")
+    shown.add_argument("--out", default=str(ROOT / "output" / "demo"), help="folder for the results")
+    tested = commands.add_parser("test", help="set up everything and run the tests")
+    tested.add_argument("--blender", action="append", choices=[*BLENDERS, *OPTIONAL_BLENDERS])
+    commands.add_parser("lint", help="check format, style and types")
+    commands.add_parser("package", help="write the installable zip")
+    commands.add_parser("model", help="run python -m model …", add_help=False)
+    words = list(sys.argv[1:] if argv is None else argv)
+    own = words[:1] if words[:1] == ["model"] else words  # all behind "model" is the worker's
+    arguments, rest = parser.parse_known_args(own)
+    arguments.rest = [*words[len(own) :], *rest]
+    actions = {"demo": demo, "test": test, "lint": lint, "package": package, "model": model}
+    if rest and arguments.command != "test":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    try:
+        actions[arguments.command](arguments)
+    except (BuildError, subprocess.CalledProcessError) as error:
+        print(f"build: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
