@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import WorkerError
+from .errors import LipSyncError
 from .process import bury, explain_exit, quietly, scrubbed_environment, settle
 from .wire import (
     PROTOCOL,
@@ -51,6 +51,7 @@ __all__ = [
     "Stopped",
     "Terminal",
     "Worker",
+    "WorkerError",
     "package_root",
     "worker_command",
 ]
@@ -62,6 +63,10 @@ _BOOTSTRAP = (
     "m=u.module_from_spec(s);sys.modules['model']=m;s.loader.exec_module(m);"
     "runpy.run_module('model',run_name='__main__',alter_sys=True)"
 )
+
+
+class WorkerError(LipSyncError):
+    """The model process cannot be started, or owes no such answer."""
 
 
 def worker_command(python: str | Path, root: str | Path, *arguments: str) -> list[str]:
@@ -139,8 +144,8 @@ class Worker:
         except OSError as error:
             reason = error.strerror or str(error)
             raise WorkerError(
-                f"The model's Python could not be started ({self.command[0]}: {reason}). "
-                "Choose or install another runtime in the preferences."
+                f"The model's Python could not be started ({self.command[0]}: {reason}).",
+                "Choose or install another runtime in the preferences.",
             ) from error
         self._started = time.monotonic()
         process = self._process

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ConfigError
+from .errors import ConfigError, OutputError
 
 Array = NDArray[np.float32]
 
@@ -69,7 +69,7 @@ class Motion:
     def save(self, path: Path, *, dense: bool = False) -> None:
         """Write an `.npz`, whole or not at all; `dense` adds the offsets of every frame.
 
-        Raises `ConfigError` when the folder is missing, read-only or full.
+        Raises `OutputError` when the folder is missing, read-only or full.
         """
         arrays: dict[str, Any] = {
             "weights": self.weights.astype(np.float32),
@@ -121,7 +121,7 @@ def _write_whole(path: Path, arrays: dict[str, Any]) -> None:
     except OSError as error:
         part.unlink(missing_ok=True)
         reason = error.strerror or str(error)
-        raise ConfigError(
+        raise OutputError(
             f"The motion could not be written to {path} ({reason}).",
             hint="Free some space or choose a folder you may write to.",
         ) from error

@@ -1,0 +1,87 @@
+"""`python -m model COMMAND …`: find the command's module, let it read its arguments, run it.
+
+A command's module has `add_arguments(parser)` and `run(arguments) -> int` and is imported only when
+it is asked for; its docstring's first line describes it. Exit codes:
+
+    0  done                          3  the input is at fault (one sentence says how)
+    1  an unexpected error           4  cancelled
+    2  wrong usage                   5  the result could not be written
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import sys
+
+from . import __version__
+from .errors import Cancelled, ModelError, OutputError
+
+COMMANDS = {
+    "serve": ("serve", "answer requests on standard input (what the Blender extension starts)"),
+    "generate": ("generate_command", "speech and a head in, a motion file out"),
+    "describe": ("describe", "say which device, models and versions there are"),
+    "convert": ("convert", "import an official DiffSpeaker checkpoint, running nothing in it"),
+    "train": ("train", "train a model, or go on training one"),
+    "evaluate": ("evaluate", "measure motions against recordings"),
+    "corpus": ("corpus", "build the speech corpus the bundled model learns from"),
+    "head": ("head", "build the demo head"),
+    "preview": ("preview", "picture or film a motion without Blender"),
+}
+DONE, UNEXPECTED, USAGE, BAD_INPUT, CANCELLED, NOT_WRITTEN = range(6)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if words and words[0] in ("--version", "-V"):
+        print(f"DiffSpeaker {__version__}")
+        return DONE
+    if not words or words[0] in ("-h", "--help"):
+        print(_overview())
+        return DONE if words else USAGE
+    if words[0] not in COMMANDS:
+        print(f'There is no command "{words[0]}".\n\n{_overview()}', file=sys.stderr)
+        return USAGE
+    return _run(words[0], words[1:])
+
+
+def _run(name: str, words: list[str]) -> int:
+    module_name = f"{__package__}.{COMMANDS[name][0]}"
+    if importlib.util.find_spec(module_name) is None:
+        print(f'The command "{name}" is not part of this installation.', file=sys.stderr)
+        return USAGE
+    try:
+        module = importlib.import_module(module_name)
+        parser = argparse.ArgumentParser(f"python -m model {name}", description=module.__doc__)
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        module.add_arguments(parser)
+        return int(module.run(parser.parse_args(words)) or DONE)
+    except (Cancelled, KeyboardInterrupt):
+        print("Cancelled.", file=sys.stderr)
+        return CANCELLED
+    except OutputError as error:
+        print(error, file=sys.stderr)
+        return NOT_WRITTEN
+    except ModelError as error:
+        print(error, file=sys.stderr)
+        return BAD_INPUT
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith(__package__ or "model"):
+            raise
+        print(
+            f'The command "{name}" needs the Python package "{error.name}", which is not installed.',
+            file=sys.stderr,
+        )
+        return UNEXPECTED
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(["usage: python -m model COMMAND …", "", *lines, "", "  COMMAND --help  more"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
