@@ -4,9 +4,9 @@
     ├── AudioError          the strip, file or speaker cannot be heard
     ├── HeadError           the mesh cannot be animated as it is
     ├── MotionError         the motion file does not fit or is damaged
-    └── ExportError         the file could not be written, or lost the animation
-
-Modules with their own domain (runtime, worker) derive theirs from the same base.
+    ├── ExportError         the file could not be written, or lost the animation
+    └── WorkerError         the model process cannot run or answer
+        └── SetupError      the model runtime is missing or cannot be installed
 """
 
 from __future__ import annotations
@@ -41,6 +41,14 @@ class MotionError(LipSyncError):
 
 class ExportError(LipSyncError):
     """Nothing usable could be written, or what was written has lost its animation."""
+
+
+class WorkerError(LipSyncError):
+    """The model process could not start, died, or answered with nonsense."""
+
+
+class SetupError(WorkerError):
+    """The Python that holds the model's libraries is missing, broken or could not be built."""
 
 
 @dataclass(frozen=True)
