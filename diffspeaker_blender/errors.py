@@ -1,12 +1,12 @@
 """What can go wrong inside Blender, each with a sentence for the person at the screen.
 
-    LipSyncError            base: everything the extension raises on purpose
-    ├── AudioError          the strip, file or speaker cannot be heard
-    ├── HeadError           the mesh cannot be animated as it is
-    ├── MotionError         the motion file does not fit or is damaged
-    ├── ExportError         the file could not be written, or lost the animation
-    └── WorkerError         the model process cannot run or answer
-        └── SetupError      the model runtime is missing or cannot be installed
+LipSyncError            base: everything the extension raises on purpose
+├── AudioError          the strip, file or speaker cannot be heard
+├── HeadError           the mesh cannot be animated as it is
+├── MotionError         the motion file does not fit or is damaged
+├── ExportError         the file could not be written, or lost the animation
+└── WorkerError         the model process cannot run or answer
+    └── SetupError      the model runtime is missing or cannot be installed
 """
 
 from __future__ import annotations

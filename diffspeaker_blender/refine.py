@@ -1,0 +1,237 @@
+"""Work on a finished motion: live controls, smoothing, thinner keys. Pure numpy, no model.
+
+Legend: `F` frames, `K` shapes, `V` vertices, `R` regions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .motion import CLOSED, Adjustments, Floats, Motion, closed_runs, closedness
+
+SMOOTHING_SECONDS = 0.05
+"""Standard deviation of the averaging window at full smoothing."""
+
+_REFLEXES = ("eyeBlink", "eyeLook")
+_UPPER = ("eye", "brow", "cheekSquint", "noseSneer")
+_EXPRESSION = (
+    "brow",
+    "cheekSquint",
+    "noseSneer",
+    "eyeSquint",
+    "eyeWide",
+    "mouthSmile",
+    "mouthFrown",
+    "mouthDimple",
+)
+_JAW = ("jaw", "mouthClose")  # the seal undoes what the jaw opens, so it must grow with it
+_LIPS = ("mouth", "lip", "tongue", "cheekPuff")
+_CHUNK = 256
+
+
+# -- live controls ----------------------------------------------------------------------------
+
+
+def adjust(motion: Motion, adjustments: Adjustments) -> Motion:
+    """Return the motion with the live controls applied; the given one is left as it is.
+
+    Named shapes are scaled through their weights, by the group their control belongs to. Shapes
+    without a meaning of their own ("speech.01", "detail.03") are scaled vertex by vertex through
+    the region masks, so that the jaw can grow where it shares a shape with the brows.
+    """
+    if adjustments.smoothing > 0:
+        motion = smooth(motion, adjustments.smoothing)
+    gains = [gain(name, adjustments) for name in motion.names]
+    weights = motion.weights * np.array([1.0 if g is None else g for g in gains], np.float32)
+    unnamed = [k for k, known in enumerate(gains) if known is None]
+    shapes, dense = motion.shapes, motion.dense
+    field = vertex_gain(motion, adjustments)
+    if unnamed and not np.all(field == 1):
+        shapes = shapes.copy()
+        shapes[unnamed] *= field[None, :, None]
+    if dense is not None:
+        dense = dense + replace(motion, dense=None, weights=weights, shapes=shapes).offsets()
+        dense -= replace(motion, dense=None).offsets()
+    return replace(
+        motion,
+        weights=weights,
+        shapes=shapes,
+        dense=dense,
+        start=motion.start + adjustments.offset * motion.fps,
+    )
+
+
+def gain(name: str, adjustments: Adjustments) -> float | None:
+    """Return the factor for a named shape, or None for a shape without a meaning of its own."""
+    if name.startswith(_REFLEXES):
+        return min(adjustments.intensity, 1.0) * adjustments.upper
+    if name.startswith(_UPPER):
+        factor = adjustments.upper
+    elif name.startswith(_JAW):
+        factor = adjustments.jaw
+    elif name.startswith(_LIPS):
+        factor = adjustments.lips
+    else:
+        return None
+    if name.startswith(_EXPRESSION):
+        factor *= adjustments.expression
+    return factor * adjustments.intensity
+
+
+def vertex_gain(motion: Motion, adjustments: Adjustments) -> Floats:
+    """Return the factor of each vertex (V,) for shapes that mix the whole face.
+
+    Upper and lower lip share one factor, so lips that meet go on meeting.
+    """
+    factor = np.ones(motion.vertices, np.float32)
+    if motion.regions is not None:
+        for name, amount in (
+            ("jaw", adjustments.jaw),
+            ("upper", adjustments.upper * adjustments.expression),
+            ("lips", adjustments.lips),
+        ):
+            if name in motion.region_names:
+                mask = motion.regions[motion.region_names.index(name)]
+                factor += mask * (amount - factor)  # the later region wins where masks overlap
+    return np.asarray(factor * adjustments.intensity, np.float32)
+
+
+# -- smoothing --------------------------------------------------------------------------------
+
+
+def smooth(motion: Motion, strength: float) -> Motion:
+    """Average each curve over time by `strength` (0..1), and never open a closed mouth by it.
+
+    Rows with shut lips keep their exact pose; rows beside them go over to the average gradually.
+    """
+    deviation = float(np.clip(strength, 0.0, 1.0)) * SMOOTHING_SECONDS * motion.fps
+    if deviation < 0.05 or motion.frames < 3:
+        return motion
+    closed = closedness(motion)
+    keep = np.where(closed >= CLOSED, 1.0, closed / CLOSED * 0.5)
+    reach = np.pad(keep, 1, mode="edge")
+    keep = np.maximum(keep, 0.5 * np.maximum(reach[:-2], reach[2:]))
+
+    def averaged(curves: Floats) -> Floats:
+        part = keep.reshape(-1, *[1] * (curves.ndim - 1)).astype(np.float32)
+        return part * curves + (1 - part) * _gaussian(curves, deviation)
+
+    return replace(
+        motion,
+        weights=averaged(motion.weights),
+        controls=None if motion.controls is None else averaged(motion.controls),
+        opening=None if motion.opening is None else averaged(motion.opening),
+        dense=None if motion.dense is None else averaged(motion.dense),
+    )
+
+
+def _gaussian(curves: Floats, deviation: float) -> Floats:
+    """Average (F, …) with a normal window of `deviation` rows; the ends are held."""
+    reach = max(1, int(np.ceil(3 * deviation)))
+    window = np.exp(-0.5 * (np.arange(-reach, reach + 1) / deviation) ** 2).astype(np.float32)
+    window /= window.sum()
+    padded = np.pad(curves, [(reach, reach)] + [(0, 0)] * (curves.ndim - 1), mode="edge")
+    total = np.zeros_like(curves)
+    for shift, share in enumerate(window):
+        total += share * padded[shift : shift + len(curves)]
+    return total
+
+
+# -- thinner keys -----------------------------------------------------------------------------
+
+
+def thin(motion: Motion, tolerance: float, *, protect: NDArray[Any] | None = None) -> NDArray[Any]:
+    """Return keep (F, K) bool: the keys whose straight lines hold the motion within `tolerance`.
+
+    `tolerance` is the largest distance any vertex may stray at any row, in mesh units; it is
+    checked on the whole mesh, not estimated. Rows of shut lips, the row before and the row after
+    keep the keys of everything that moves the lips (`protect` (F,) bool replaces that choice); the
+    first and last row keep all.
+    """
+    rows = _beside_closures(motion) if protect is None else np.asarray(protect, bool)
+    forced = rows[:, None] & np.array([not n.startswith(_UPPER) for n in motion.names], bool)
+    forced[[0, -1]] = True
+    reach = np.sqrt(np.einsum("kvc,kvc->kv", motion.shapes, motion.shapes).max(1, initial=0.0))
+    moving = reach * np.abs(motion.weights).max(0, initial=0.0) > 1e-3 * tolerance
+    # Errors of different curves seldom add up at one vertex: start generous, then mend what fails.
+    allowed = 0.5 * tolerance / np.maximum(reach, 1e-12)
+    keep = _longest_lines(motion.weights, allowed, forced)
+    keep[1:-1, ~moving] = False
+    for _ in range(40):
+        change = replay(motion.weights, keep) - motion.weights
+        failed = _strays(change, motion.shapes, tolerance)
+        if not failed.any():
+            break
+        # Mend in the failed rows the curves that matter there, the worst row of each run first.
+        matter = np.abs(change) * reach
+        worst = matter >= 0.25 * matter.max(1, keepdims=True)
+        keep |= failed[:, None] & worst & (np.abs(change) > 0)
+    else:
+        keep[failed] = True
+    return keep
+
+
+def _beside_closures(motion: Motion) -> NDArray[Any]:
+    """Return the rows (F,) bool of shut lips that begin, end or are short, and their neighbours.
+
+    Inside a long rest nothing has to be held exactly: its borders and the tolerance do it.
+    """
+    rows = np.zeros(motion.frames, bool)
+    longest = 0.25 * motion.fps
+    for first, last in closed_runs(closedness(motion)):
+        edges = [(first, last)] if last - first <= longest else [(first, first), (last, last)]
+        for begin, end in edges:
+            rows[max(begin - 1, 0) : end + 2] = True
+    return rows
+
+
+def _longest_lines(curves: Floats, allowed: Floats, forced: NDArray[Any]) -> NDArray[Any]:
+    """Return keep (F, K): walk all curves at once, each line as long as its error is allowed.
+
+    A line from the last key may end at a row while its slope lies inside the wedge that every row
+    between them leaves open (the swinging-door method of Bristol, US patent 4 669 097, expired).
+    """
+    frames, count = curves.shape
+    keep = np.zeros((frames, count), bool)
+    keep[0] = True
+    anchor = np.zeros(count, int)
+    value = curves[0].copy()
+    low, high = np.full(count, -np.inf), np.full(count, np.inf)
+    for row in range(1, frames):
+        slope = (curves[row] - value) / (row - anchor)
+        broken = (slope < low) | (slope > high)
+        broken |= forced[row - 1]
+        restart = broken & (anchor < row - 1)
+        keep[row - 1, restart] = True
+        anchor[broken] = row - 1
+        value[broken] = curves[row - 1, broken]
+        low[broken], high[broken] = -np.inf, np.inf
+        distance = row - anchor
+        low = np.maximum(low, (curves[row] - allowed - value) / distance)
+        high = np.minimum(high, (curves[row] + allowed - value) / distance)
+    return keep | forced
+
+
+def replay(weights: Floats, keep: NDArray[Any]) -> Floats:
+    """Return what straight lines between the kept keys give at every row (F, K)."""
+    rows = np.arange(len(weights))
+    played = np.empty_like(weights)
+    for k in range(weights.shape[1]):
+        kept = np.flatnonzero(keep[:, k])
+        played[:, k] = np.interp(rows, kept, weights[kept, k])
+    return played
+
+
+def _strays(change: Floats, shapes: Floats, tolerance: float) -> NDArray[Any]:
+    """Return the rows (F,) bool in which a vertex is farther off than `tolerance`."""
+    flat = shapes.reshape(len(shapes), -1)
+    failed = np.zeros(len(change), bool)
+    for first in range(0, len(change), _CHUNK):
+        moved = (change[first : first + _CHUNK] @ flat).reshape(-1, shapes.shape[1], 3)
+        farthest = np.einsum("fvc,fvc->fv", moved, moved).max(1, initial=0.0)
+        failed[first : first + _CHUNK] = farthest > tolerance**2
+    return failed
