@@ -1,0 +1,248 @@
+"""A sound file becomes 16 kHz mono speech: any rate, any channels, any length, checked and gated.
+
+n samples   c channels   F frames
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import AudioError, Cancelled
+
+Array = NDArray[np.float32]
+RATE = 16000  # Hz, what every speech encoder here was trained on
+LONGEST = 4 * 3600.0  # seconds; beyond that a file is taken for a mistake
+_BLOCK = 2**18  # samples read at a time
+_RAW = {"samplerate": RATE, "channels": 1, "subtype": "PCM_16", "format": "RAW"}
+
+
+@dataclass(frozen=True)
+class Speech:
+    """What is heard of one file or a span of it.
+
+    samples (n,)  float32 mono at `RATE`
+    duration      seconds, from the file's own rate
+    rate          Hz of the file
+    channels      of the file
+    warnings      sentences for the report
+    """
+
+    samples: Array
+    duration: float
+    rate: int
+    channels: int
+    warnings: tuple[str, ...] = ()
+
+
+def load(
+    path: str | Path,
+    span: tuple[float, float] | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Speech:
+    """Read a sound file, or `span` = (start, duration) seconds of it, as mono speech at 16 kHz.
+
+    The channels are averaged (where that would cancel them out, the loudest one is taken), and
+    resampled block by block, so that an hour needs little memory. A span that reaches past either
+    end of the file is silent there. Raises `AudioError` with one sentence, or `Cancelled`.
+    """
+    path = Path(path)
+    with _open(path) as file:
+        rate, channels = int(file.samplerate), int(file.channels)
+        first, count = _extent(file, path.name, span)
+        mixed = _read(file, first, count, None, cancelled)
+        if mixed.energy < 1e-3 * mixed.loudest:  # opposite channels: the mean is all but silent
+            mixed = _read(file, first, count, mixed.best, cancelled)
+    duration = count / rate
+    samples = _fit(mixed.samples, math.ceil(count * RATE / rate - 1e-9))
+    if not mixed.heard:
+        raise AudioError(
+            f"{path.name} ends before the asked span starts ({_span_words(span)}).",
+            hint="Check the strip's offset, or choose another file.",
+        )
+    return Speech(samples, duration, rate, channels, _warnings(path.name, mixed, rate))
+
+
+@dataclass
+class _Mixed:
+    """A mono signal at `RATE`, and what was seen while it was read."""
+
+    samples: Array
+    energy: float = 0.0  # sum of squares of the mono signal
+    loudest: float = 0.0  # sum of squares of the loudest channel
+    best: int = 0  # its number
+    heard: int = 0  # samples that came from the file
+    clipped: int = 0  # samples at full scale
+    whole: bool = True  # False when the file gave fewer samples than its header promises
+
+
+def _open(path: Path) -> Any:
+    """Open a sound file with libsndfile, or say in one sentence why that fails."""
+    import soundfile
+
+    if not path.exists():
+        raise AudioError(f"There is no sound file {path}.", hint="Choose another file.")
+    if not path.is_file():
+        raise AudioError(f"{path} is not a file.", hint="Choose a sound file.")
+    if path.stat().st_size == 0:
+        raise AudioError(f"{path.name} is empty.", hint="Export the sound again.")
+    raw = _RAW if path.suffix.lower() in (".raw", ".pcm") else {}
+    try:
+        file = soundfile.SoundFile(path, **raw)
+    except (soundfile.LibsndfileError, OSError, RuntimeError, TypeError) as error:
+        raise AudioError(
+            f"{path.name} is not a sound file that can be read here.",
+            hint="Use WAV, FLAC, OGG or MP3; Blender's mix-down writes any of them.",
+        ) from error
+    if file.samplerate < 1000 or file.channels < 1:
+        file.close()
+        raise AudioError(f"{path.name} gives no usable sample rate or no channel.")
+    return file
+
+
+def _extent(file: Any, name: str, span: tuple[float, float] | None) -> tuple[int, int]:
+    """Return the first sample and the number of samples to read, at the file's own rate."""
+    rate = file.samplerate
+    if span is None:
+        first, count = 0, len(file)
+        if count <= 0:
+            raise AudioError(f"{name} holds no sound.", hint="Export the sound again.")
+    else:
+        start, length = span
+        if not (math.isfinite(start) and math.isfinite(length)) or length <= 0:
+            raise AudioError(f"The span {_span_words(span)} of {name} has no length.")
+        first, count = round(start * rate), max(1, round(length * rate))
+    if count > LONGEST * rate:
+        raise AudioError(
+            f"{name} would be {count / rate / 3600:.1f} hours long; {LONGEST / 3600:g} are the most.",
+            hint="Cut it into shorter strips.",
+        )
+    return first, count
+
+
+def _span_words(span: tuple[float, float] | None) -> str:
+    return "all of it" if span is None else f"{span[1]:g} s from {span[0]:g} s"
+
+
+def _read(
+    file: Any, first: int, count: int, channel: int | None, cancelled: Callable[[], bool]
+) -> _Mixed:
+    """Read samples `first:first + count` as mono at `RATE`: the mean, or one `channel`."""
+    import soxr
+
+    stream = soxr.ResampleStream(file.samplerate, RATE, 1, dtype="float32", quality="HQ")
+    seen = _Mixed(np.zeros(0, np.float32))
+    energies = np.zeros(file.channels)
+    parts = []
+    for block in _blocks(file, first, count, seen):
+        if cancelled():
+            raise Cancelled
+        if not np.isfinite(block).all():
+            raise AudioError(
+                f"{Path(file.name).name} holds samples that are not numbers.",
+                hint="Export the sound again.",
+            )
+        energies += np.square(block, dtype=np.float64).sum(axis=0)
+        seen.clipped += int((np.abs(block) >= 0.999).any(axis=1).sum())
+        mono = block.mean(axis=1) if channel is None else block[:, channel]
+        seen.energy += float(np.square(mono, dtype=np.float64).sum())
+        parts.append(stream.resample_chunk(np.ascontiguousarray(mono, np.float32)))
+    parts.append(stream.resample_chunk(np.zeros(0, np.float32), last=True))
+    seen.best, seen.loudest = int(energies.argmax()), float(energies.max(initial=0.0))
+    seen.samples = np.concatenate(parts)
+    return seen
+
+
+def _blocks(file: Any, first: int, count: int, seen: _Mixed) -> Iterator[Array]:
+    """Yield (n, c) blocks of the asked extent; silence where the file has none."""
+    import soundfile
+
+    width = file.channels
+    before = min(count, max(0, -first))
+    for start in range(0, before, _BLOCK):
+        yield np.zeros((min(_BLOCK, before - start), width), np.float32)
+    inside = max(0, min(count - before, len(file) - max(0, first)))
+    if inside:
+        file.seek(max(0, first))
+    while seen.heard < inside:
+        try:
+            block = file.read(min(_BLOCK, inside - seen.heard), dtype="float32", always_2d=True)
+        except (soundfile.LibsndfileError, RuntimeError) as error:
+            raise AudioError(
+                f"{Path(file.name).name} is damaged: decoding stopped after "
+                f"{seen.heard / file.samplerate:.1f} s.",
+                hint="Export the sound again.",
+            ) from error
+        if not len(block):
+            seen.whole = False
+            break
+        seen.heard += len(block)
+        yield block
+    rest = count - before - seen.heard
+    for start in range(0, rest, _BLOCK):
+        yield np.zeros((min(_BLOCK, rest - start), width), np.float32)
+
+
+def _fit(samples: Array, count: int) -> Array:
+    """Return exactly `count` samples: the resampler may give one more or fewer."""
+    fitted = np.zeros(count, np.float32)
+    usable = min(count, len(samples))
+    fitted[:usable] = samples[:usable]
+    return fitted
+
+
+def _warnings(name: str, mixed: _Mixed, rate: int) -> tuple[str, ...]:
+    found = []
+    if not mixed.whole:
+        found.append(f"{name} is shorter than it says; the missing end is taken as silence.")
+    if mixed.clipped > 0.001 * max(1, mixed.heard):
+        share = 100 * mixed.clipped / mixed.heard
+        found.append(f"{share:.1f} % of the samples are clipped; a cleaner recording moves better.")
+    if mixed.loudest <= 1e-9 * max(1, mixed.heard):
+        found.append(f"{name} is silent here.")
+    if rate < RATE:
+        found.append(f"The recording has only {rate / 1000:g} kHz; hissing sounds are missing.")
+    return tuple(found)
+
+
+def gate(samples: Array, *, shortest: float = 0.35, fade: float = 0.05) -> tuple[Array, float]:
+    """Silence the pauses: return the gated samples and the share of time that is silent, 0..1.
+
+    A speech encoder that normalises its input turns the hiss of a pause, or of an empty strip, into
+    speech. Stretches of at least `shortest` seconds that stay far below the clip's own speech level
+    and near its noise floor become digital silence, with a `fade` (s) outwards; a closure of p, b
+    or m is much shorter and stays.
+    """
+    hop = RATE // 100
+    hops = max(1, -(-len(samples) // hop))
+    padded = _fit(samples - samples.mean(dtype=np.float64).astype(np.float32), hops * hop)
+    level = np.sqrt(np.square(padded.reshape(hops, hop)).mean(axis=1) + 1e-20)  # RMS each 10 ms
+    loud, floor = np.percentile(level, 95), np.percentile(level, 10)
+    threshold = max(3e-4, min(loud * 10 ** (-30 / 20), floor * 2))
+    if loud < 1e-3:  # -60 dBFS: nobody speaks
+        threshold = np.inf
+    quiet = _long_runs(level < threshold, max(1, round(shortest * 100)))
+    reach = max(1, round(fade * 100))
+    kernel = np.ones(2 * reach + 1) / (2 * reach + 1)
+    grown = np.convolve(np.pad(~quiet, reach, mode="edge"), kernel, "valid")  # 0 in, 1 out
+    curve = np.minimum(1.0, 2 * grown)  # full loudness where speech is within half the fade
+    if quiet.all():
+        curve[:] = 0
+    envelope = np.interp(np.arange(len(samples)), (np.arange(hops) + 0.5) * hop, curve)
+    return (samples * envelope).astype(np.float32), float(quiet.mean())
+
+
+def _long_runs(flags: NDArray[np.bool_], shortest: int) -> NDArray[np.bool_]:
+    """Keep only runs of True that last at least `shortest`."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
+    kept = np.zeros_like(flags)
+    for start, stop in edges.reshape(-1, 2):
+        if stop - start >= min(shortest, len(flags)):
+            kept[start:stop] = True
+    return kept

@@ -1,0 +1,186 @@
+"""Read a head mesh and find how it lies against the model's own: order, axes, units.
+
+    V vertices   T triangles
+
+A vertex model moves vertices in the order, axes and units of its template. The user's head has the
+same vertices in the same order, but may be turned, moved, scaled or another person's: a similarity
+fit (Umeyama 1991, eqs. 34-42) says how, and its residual tells another head from another order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import plyfile
+from .errors import FaceError
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+DEMO_HEAD = Path(__file__).with_name("weights") / "head.npz"
+HEAD_WIDTH = 0.19  # metres, ear to ear, of a life-size head with its ears
+_SAME_HEAD = 0.25  # residual, as a share of the head's radius, above which the order must differ
+_STRAIGHT = np.cos(np.radians(4.0))  # turns smaller than this come from a different face, not axes
+
+
+@dataclass(frozen=True)
+class Face:
+    """A head mesh: vertices (V, 3) in its own units and axes, triangles (T, 3), a name."""
+
+    vertices: Floats
+    triangles: Integers
+    name: str
+
+    @property
+    def key(self) -> str:
+        """A digest of the geometry, for caches."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.vertices, np.float32).tobytes())
+        digest.update(np.ascontiguousarray(self.triangles, np.int32).tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How a face lies against the model's template: face ≈ scale · rotation · template + shift.
+
+    residual is the root mean square distance left, as a share of the template's radius.
+    """
+
+    scale: float
+    rotation: Floats
+    residual: float
+
+    def carry(self, offsets: ArrayLike) -> NDArray[np.float32]:
+        """Bring offsets (…, V, 3) of the template to the face's units and axes."""
+        matrix = (self.scale * self.rotation.T).astype(np.float32)
+        return np.asarray(offsets, np.float32) @ matrix
+
+
+def read(path: str | Path) -> Face:
+    """Read a `.npz`, `.ply` or `.obj` head, or the demo head for "demo". Raises `FaceError`."""
+    path = DEMO_HEAD if str(path) == "demo" else Path(path)
+    reader = {".npz": _read_npz, ".ply": plyfile.read, ".obj": _read_obj}.get(path.suffix.lower())
+    if reader is None:
+        raise FaceError(f"{path.name} is no .ply, .obj or .npz head.", hint="Convert it to one.")
+    if not path.is_file():
+        raise FaceError(f"There is no head file {path}.", hint="Choose another file.")
+    try:
+        vertices, triangles = reader(path)
+    except (OSError, ValueError, KeyError, IndexError, EOFError) as error:
+        raise FaceError(
+            f"{path.name} is not a readable head mesh ({error}).", hint="Export it again."
+        ) from error
+    return _checked(vertices, triangles, path.name)
+
+
+def _checked(vertices: ArrayLike, triangles: ArrayLike, name: str) -> Face:
+    points = np.asarray(vertices, np.float64)
+    corners = np.asarray(triangles, np.int64).reshape(-1, 3)
+    if points.ndim != 2 or points.shape[1] != 3 or len(points) < 4:
+        raise FaceError(f"{name} holds no vertices (V, 3).")
+    if not np.isfinite(points).all():
+        raise FaceError(f"{name} holds coordinates that are not numbers.", hint="Export it again.")
+    if corners.size and (corners.min() < 0 or corners.max() >= len(points)):
+        raise FaceError(
+            f"{name} has triangles that name missing vertices.", hint="Export it again."
+        )
+    if np.ptp(points, axis=0).max() <= 0:
+        raise FaceError(f"All vertices of {name} lie in one point.")
+    return Face(points, corners, name)
+
+
+def _read_npz(path: Path) -> tuple[ArrayLike, ArrayLike]:
+    with np.load(path, allow_pickle=False) as file:
+        triangles = next((file[key] for key in ("triangles", "faces") if key in file.files), None)
+        empty = np.zeros((0, 3), np.int64)
+        return file["vertices"], empty if triangles is None else triangles
+
+
+def _read_obj(path: Path) -> tuple[ArrayLike, ArrayLike]:
+    points: list[list[float]] = []
+    corners: list[tuple[int, int, int]] = []
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            word, *rest = line.split() or [""]
+            if word == "v":
+                points.append([float(value) for value in rest[:3]])
+            elif word == "f":
+                polygon = [_obj_index(value, len(points)) for value in rest]
+                corners.extend(fan(polygon))
+    return points, corners
+
+
+def _obj_index(text: str, count: int) -> int:
+    index = int(text.split("/")[0])
+    return index - 1 if index > 0 else count + index
+
+
+def fan(polygon: list[int]) -> Iterator[tuple[int, int, int]]:
+    """Split a polygon into triangles around its first corner."""
+    for second, third in zip(polygon[1:-1], polygon[2:], strict=True):
+        yield polygon[0], second, third
+
+
+def place(face: Face, template: ArrayLike, what: str) -> Placement:
+    """Fit the model's template onto a face with the same vertices.
+
+    A rotation within four degrees of the coordinate axes is taken for those axes: two people's heads
+    differ by that much without one being turned. Raises `FaceError` for another number of vertices
+    or another order; `what` names the model in it.
+    """
+    model = np.asarray(template, np.float64)
+    if len(model) != len(face.vertices):
+        raise FaceError(
+            f"{face.name} has {len(face.vertices):,} vertices; {what} moves heads of "
+            f"{len(model):,}.",
+            hint="Choose a head with the model's own mesh, or the bundled model, which fits any.",
+        )
+    scale, rotation, residual = similarity(model, face.vertices)
+    if residual > _SAME_HEAD:  # a mirrored head is fine, too
+        scale, rotation, residual = similarity(model, face.vertices, handedness=-1.0)
+    if residual > _SAME_HEAD:
+        raise FaceError(
+            f"{face.name} has the right number of vertices, but in another order than {what}.",
+            hint="Import the head again with its vertex order kept.",
+        )
+    straight = _nearest_axes(rotation)
+    turned = (np.trace(straight.T @ rotation) - 1) / 2  # cosine of the angle between the two
+    return Placement(scale, straight if turned > _STRAIGHT else rotation, residual)
+
+
+def similarity(
+    source: Floats, target: Floats, handedness: float = 1.0
+) -> tuple[float, Floats, float]:
+    """Return scale, rotation (3, 3) and relative residual of the best target ≈ s · R · source + t.
+
+    `handedness` is the rotation's determinant: -1 looks for a mirrored target.
+    """
+    a, b = source - source.mean(axis=0), target - target.mean(axis=0)
+    u, singular, vt = np.linalg.svd(b.T @ a / len(a))
+    sign = np.array([1.0, 1.0, handedness * (np.sign(np.linalg.det(u @ vt)) or 1.0)])
+    rotation = u @ np.diag(sign) @ vt
+    variance = np.square(a).sum() / len(a)
+    scale = float((singular * sign).sum() / variance)
+    left = b - scale * a @ rotation.T
+    radius = np.sqrt(np.square(b).sum(axis=1).mean())
+    return scale, rotation, float(np.sqrt(np.square(left).sum(axis=1).mean()) / radius)
+
+
+def _nearest_axes(rotation: Floats) -> Floats:
+    """Return the axis-aligned rotation nearest to one within reach, else the rotation itself."""
+    straight = np.zeros((3, 3))
+    rows = np.abs(rotation).argmax(axis=0)
+    straight[rows, range(3)] = np.sign(rotation[rows, range(3)])
+    return straight if np.isclose(np.linalg.det(straight @ rotation), 1.0) else rotation
+
+
+def metres(vertices: ArrayLike) -> float:
+    """Return how many of a head's own units make a metre, from its width if it is not in metres."""
+    width = float(np.sort(np.ptp(np.asarray(vertices), axis=0))[0])
+    return 1.0 if 0.1 < width < 0.4 else width / HEAD_WIDTH
