@@ -1,16 +1,16 @@
 """Errors of the model process, one tree.
 
-    ModelError                 anything the caller can understand and act upon
-    ├── AudioError             the sound cannot be read, is empty or holds no usable samples
-    ├── CheckpointError        a model file is missing, broken, unsafe or does not fit its description
-    ├── ConfigError            settings that contradict each other or cannot be built
-    ├── CorpusError              the training corpus cannot be built from what is there
-    ├── DeviceError            the asked device is missing or ran out of memory
-    ├── FaceError              a head mesh cannot be read or does not fit the model
-    ├── OutputError            the result cannot be written (no space, no permission)
-    ├── RequestError           a request on the wire that makes no sense
-    ├── StyleError             an unknown speaking style
-    └── Cancelled              the caller asked to stop; not a failure
+ModelError                 anything the caller can understand and act upon
+├── AudioError             the sound cannot be read, is empty or holds no usable samples
+├── CheckpointError        a model file is missing, broken, unsafe or does not fit its description
+├── ConfigError            settings that contradict each other or cannot be built
+├── CorpusError              the training corpus cannot be built from what is there
+├── DeviceError            the asked device is missing or ran out of memory
+├── FaceError              a head mesh cannot be read or does not fit the model
+├── OutputError            the result cannot be written (no space, no permission)
+├── RequestError           a request on the wire that makes no sense
+├── StyleError             an unknown speaking style
+└── Cancelled              the caller asked to stop; not a failure
 """
 
 
@@ -85,7 +85,7 @@ class StyleError(ModelError):
     kind = "style"
 
 
-class Cancelled(ModelError):
+class Cancelled(ModelError):  # noqa: N818 - not a failure
     """The caller asked to stop; raised between two steps, nothing is left half done."""
 
     kind = "cancelled"

@@ -36,7 +36,7 @@ HUBERT_BASE: dict[str, Any] = {
     "num_conv_pos_embedding_groups": 16,
     "layer_norm_eps": 1e-5,
 }
-# Whisper-tiny's encoder. `mix`: learn a softmax mix of all hidden states instead of taking the last;
+# Whisper-tiny's encoder. `mix`: learn a softmax mix of all hidden states, not only the last one;
 # `energy`: append the log energy of each 10 ms half of a 20 ms frame (2 more features);
 # `level`: shift every clip's loudest mel bin to one fixed level, so recording gain does not matter.
 WHISPER_TINY: dict[str, Any] = {
@@ -203,7 +203,9 @@ class ModelSpec:
             values["control_names"] = tuple(values.get("control_names", ()))
             return cls(**values)
         except (TypeError, KeyError) as error:
-            raise CheckpointError(f"The model file's description is incomplete: {error}.") from error
+            raise CheckpointError(
+                f"The model file's description is incomplete: {error}."
+            ) from error
 
     def with_(self, **changes: Any) -> "ModelSpec":
         """Return a copy with some fields changed, validated again."""

@@ -1,0 +1,136 @@
+"""One file per model: tensors in safetensors form, the `ModelSpec` as JSON in its metadata.
+
+Reading runs no code from the file and is strict: every missing, unexpected or misshapen tensor is
+named, and a weight that is not a number is an error rather than a silent pose.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .errors import CheckpointError, OutputError
+from .spec import ModelSpec
+
+TEMPLATE = "motion.template"
+# A file may leave these out: no standardisation means 0 and 1.
+STANDARDISATION = ("motion.mean", "motion.scale")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A described set of weights, ready for `DiffSpeaker.from_checkpoint`."""
+
+    spec: ModelSpec
+    """What the tensors belong to."""
+    tensors: dict[str, Tensor]
+    """Weights under the published key names (`audio_encoder.*`, `denoiser.*`, `motion.*`)."""
+    template: Tensor | None = None
+    """Neutral face (V, 3) float32 in the model's own units, when the file carries one."""
+
+
+def load(path: str | Path, *, dtype: torch.dtype = torch.float32) -> Checkpoint:
+    """Read a model file, check it against its own description and cast it to `dtype`.
+
+    Raises `CheckpointError` when the file is missing, truncated, not a model, or does not fit.
+    """
+    path = Path(path)
+    spec = read_spec(path)
+    try:
+        with safe_open(str(path), "pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise CheckpointError(f"{path.name} cannot be read: {error}.") from error
+    template = tensors.pop(TEMPLATE, None)
+    tensors = {key: tensor.to(dtype) for key, tensor in tensors.items()}
+    check(spec, tensors, path.name)
+    return Checkpoint(spec, tensors, None if template is None else template.to(torch.float32))
+
+
+def read_spec(path: str | Path) -> ModelSpec:
+    """Read only the description of a model file; cheap, no tensor is touched.
+
+    Raises `CheckpointError`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"There is no model file {path}.", "Choose another one.")
+    try:
+        with safe_open(str(path), "pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        hint = ""
+        if path.suffix in {".ckpt", ".pt", ".pth"}:
+            hint = "Import it first: python -m model convert FILE.ckpt OUT.safetensors"
+        raise CheckpointError(
+            f"{path.name} is not a complete .safetensors model file.", hint
+        ) from error
+    if "spec" not in metadata:
+        raise CheckpointError(
+            f"{path.name} holds tensors but no model description.",
+            "Only models saved or converted by this program can be used.",
+        )
+    return ModelSpec.from_json(metadata["spec"])
+
+
+def save(path: str | Path, checkpoint: Checkpoint, *, dtype: torch.dtype | None = None) -> None:
+    """Write a model file, in `dtype` when given; the old file stays until the new one is whole.
+
+    Raises `CheckpointError` when the tensors do not fit the description, `OutputError` when the
+    file cannot be written.
+    """
+    path = Path(path)
+    check(checkpoint.spec, checkpoint.tensors, path.name)
+    tensors = {
+        key: tensor.detach().to("cpu", dtype or tensor.dtype).contiguous().clone()
+        for key, tensor in checkpoint.tensors.items()
+    }
+    if checkpoint.template is not None:
+        tensors[TEMPLATE] = checkpoint.template.detach().to("cpu", torch.float32).contiguous()
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, str(partial), metadata={"spec": checkpoint.spec.to_json()})
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(f"{path} cannot be written: {error}.") from error
+
+
+def check(spec: ModelSpec, tensors: Mapping[str, Tensor], name: str = "The model") -> None:
+    """Raise `CheckpointError` unless the tensors are exactly what the description needs."""
+    expected = expected_shapes(spec)
+    missing = sorted(set(expected) - set(tensors) - set(STANDARDISATION))
+    unexpected = sorted(set(tensors) - set(expected))
+    misshapen = [
+        f"{key} is {list(tensors[key].shape)}, not {list(shape)}"
+        for key, shape in expected.items()
+        if key in tensors and tensors[key].shape != shape
+    ]
+    complaints = [
+        f"{label}: {', '.join(keys)}"
+        for label, keys in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("wrong size", misshapen),
+        )
+        if keys
+    ]
+    if complaints:
+        raise CheckpointError(f"{name} does not fit its description; {'; '.join(complaints)}.")
+    broken = [key for key, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+    if broken:
+        raise CheckpointError(f"{name} holds weights that are not numbers: {', '.join(broken)}.")
+
+
+def expected_shapes(spec: ModelSpec) -> dict[str, torch.Size]:
+    """Return every key and shape that the network of a description has, without memory for it."""
+    from .denoiser import DiffSpeaker
+
+    with torch.device("meta"):
+        network = DiffSpeaker(spec)
+    return {key: tensor.shape for key, tensor in network.state_dict().items()}

@@ -1,0 +1,160 @@
+"""Waveform → speech features: what all encoders share, and how features meet motion frames.
+
+Every encoder gives 50 feature frames a second. `hubert.py` holds HuBERT and wav2vec 2.0 (one
+network at base size), `whisper.py` OpenAI's Whisper encoder. An encoder has three things:
+`prepare(audio, lengths)` (normalisation), `forward(audio, lengths, watch)` and `first_time`, the
+second that its feature 0 is centred on.
+
+Legend: B batch, n samples at 16 kHz, S speech frames, F motion frames, W features.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .errors import CheckpointError
+from .spec import EncoderSpec, ModelSpec
+
+RATE = 16_000
+FEATURE_RATE = 50.0
+
+
+def build_encoder(spec: EncoderSpec) -> nn.Module:
+    """Build an untrained encoder from its description."""
+    if spec.kind == "whisper":
+        from .whisper import WhisperEncoder
+
+        return WhisperEncoder(spec.config)
+    from .hubert import HubertEncoder
+
+    return HubertEncoder(spec.config)
+
+
+def import_whisper(path: str | Path) -> dict[str, Tensor]:
+    """Read Whisper's encoder from CTranslate2's layout (.npz) → tensors named `audio_encoder.*`.
+
+    The layer mix starts even. Raises `CheckpointError`.
+    """
+    from .whisper import rename_ctranslate2
+
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: np.asarray(file[key], np.float32) for key in file.files}
+        return {f"audio_encoder.{key}": value for key, value in rename_ctranslate2(arrays).items()}
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} holds no Whisper encoder: {error}.") from error
+
+
+def frame_count(spec: ModelSpec, samples: int) -> int:
+    """Return how many motion frames a clip of 16 kHz samples gets; at least one.
+
+    "published": int(L / 50 · fps) of the encoder's L frames, in floating point as published (it is
+    at times one less than integer arithmetic gives). "time": every frame that starts in the clip.
+    """
+    if spec.alignment == "time":
+        return max(1, math.ceil(samples * spec.fps / RATE - 1e-9))
+    return max(1, published_frames(feature_count(samples, spec.encoder.config), spec.fps))
+
+
+def published_frames(features: int, fps: float) -> int:
+    """Return int(L / 50 · fps), evaluated in that order in floating point."""
+    return int((features / FEATURE_RATE) * fps)
+
+
+def feature_count(samples: int, config: dict[str, list[int]]) -> int:
+    """Return how many frames the convolutions of HuBERT or wav2vec 2.0 make of `samples`."""
+    for kernel, stride in zip(config["conv_kernel"], config["conv_stride"], strict=True):
+        samples = (samples - kernel) // stride + 1 if samples >= kernel else 0
+    return samples
+
+
+def normalise(audio: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """Bring each clip (B, n) to zero mean and unit variance over its valid part; padding to zero.
+
+    (x - mean) / √(var + 1e-7), population variance (the wav2vec 2.0 feature extractor's rule).
+    """
+    out = torch.zeros_like(audio)
+    for row, length in enumerate(clip_lengths(audio, lengths)):
+        clip = audio[row, :length]
+        if length:
+            centred = clip - clip.mean()
+            out[row, :length] = centred / torch.sqrt(clip.var(correction=0) + 1e-7)
+    return out
+
+
+def clip_lengths(audio: Tensor, lengths: Tensor | None) -> list[int]:
+    """Return the valid samples of each row of (B, n) as plain numbers."""
+    if lengths is None:
+        return [audio.shape[1]] * audio.shape[0]
+    return [int(length) for length in lengths]
+
+
+def stretch(features: Tensor, frames: int) -> Tensor:
+    """Stretch (B, S, W) over motion frames → (B, F, W): first to first, last to last, linear.
+
+    Source position i·(S-1)/(F-1) in float32, as published (align_corners).
+    """
+    out = functional.interpolate(features.mT, frames, mode="linear", align_corners=True)
+    return out.mT
+
+
+def at_times(features: Tensor, frames: int, fps: float, first_time: float = 0.0) -> Tensor:
+    """Read (B, S, W) at i / fps seconds for motion frames i → (B, F, W), linear, ends held.
+
+    `first_time` is the second that feature 0 is centred on. Nothing is stretched, so what is heard
+    at a time moves the face at that time, in a padded batch as well as alone.
+    """
+    times = torch.arange(frames, dtype=torch.float64) / fps
+    position = ((times - first_time) * FEATURE_RATE).clamp(0, features.shape[1] - 1)
+    low = position.floor().long().clamp(max=max(0, features.shape[1] - 2))
+    high = (low + 1).clamp(max=features.shape[1] - 1)
+    share = (position - low).to(features)[:, None]
+    return torch.lerp(
+        features[:, low.to(features.device)], features[:, high.to(features.device)], share
+    )
+
+
+def windows(total: int, size: int, overlap: int) -> Iterator[tuple[int, int]]:
+    """Yield (start, end) that cover 0..total in pieces of at most `size` sharing ≥ `overlap`.
+
+    Pieces are of nearly equal length, so the last one is never a stump.
+    """
+    if total <= size:
+        yield 0, total
+        return
+    count = math.ceil((total - overlap) / (size - overlap))
+    for index in range(count):
+        start = round(index * (total - size) / (count - 1))
+        yield start, start + size
+
+
+def in_windows(
+    inputs: Tensor, encode: Callable[[Tensor], Tensor], size: int, overlap: int
+) -> Tensor:
+    """Encode (B, S, ·) in overlapping windows and cross-fade them linearly → (B, S, ·).
+
+    `encode` keeps the number of frames. At most one window is in memory besides the result.
+    """
+    total = inputs.shape[1]
+    if total <= size:
+        return encode(inputs)
+    result: Tensor | None = None
+    covered = 0
+    for start, end in windows(total, size, overlap):
+        piece = encode(inputs[:, start:end])
+        if result is None:
+            result = piece.new_empty(piece.shape[0], total, *piece.shape[2:])
+        shared = covered - start
+        if shared > 0:
+            rise = (torch.arange(shared, device=piece.device) + 1.0) / (shared + 1.0)
+            rise = rise.to(piece).view(1, -1, *[1] * (piece.dim() - 2))
+            piece[:, :shared] = torch.lerp(result[:, start:covered], piece[:, :shared], rise)
+        result[:, start:end] = piece
+        covered = end
+    assert result is not None
+    return result
