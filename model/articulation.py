@@ -5,10 +5,15 @@ Legend: `F` frames, `C` controls, `K` shapes, `V` vertices, `T` triangles.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from .derivation import Derivation, EyeMotion, cached_derivation
+from .jaw import FORWARD, OPEN_ANGLE, SIDE_ANGLE
+from .mesh import rotate
 
 FloatArray = NDArray[np.floating]
 
@@ -35,6 +40,15 @@ lower lip under the upper teeth (f, v); `tongueTip` and `tongueBack` raise the t
 INDEX: dict[str, int] = {name: column for column, name in enumerate(CONTROLS)}
 """Column of each control."""
 
+BLOCK = 48
+"""Frames evaluated at once: enough for matrix products, few enough for the processor's cache."""
+
+GAZE_OUT, GAZE_UP, GAZE_DOWN = np.radians(28.0), np.radians(20.0), np.radians(25.0)
+"""Rotation of an eyeball at full gaze."""
+
+REGIONS = ("jaw", "lips", "upper")
+"""Names of the soft masks."""
+
 
 class Rig:
     """Move one head by controls; derived from its geometry alone.
@@ -46,11 +60,31 @@ class Rig:
     def __init__(
         self, vertices: ArrayLike, triangles: ArrayLike, *, cache: Path | None = None
     ) -> None:
-        raise NotImplementedError("being written")
+        self._head = cached_derivation(np.asarray(vertices), np.asarray(triangles), cache)
+        self._columns = [INDEX[name] for name in self._head.linear_names]
 
     def evaluate(self, controls: ArrayLike) -> FloatArray:
-        """Return the exact offsets (F, V, 3), in the mesh's own units and axes, of controls (F, C)."""
-        raise NotImplementedError("being written")
+        """Return the exact offsets (F, V, 3), in the mesh's own units and axes, of controls (F, C).
+
+        float32; vertices that no control moves get exactly 0.
+        """
+        head = self._head
+        weights = _checked_controls(controls)
+        offsets = np.zeros((len(weights), head.vertex_count, 3), dtype=np.float32)
+        for frames, moved in self.motion(weights):
+            offsets[frames, head.active] = self.to_mesh(moved)
+        return offsets
+
+    def motion(self, weights: FloatArray) -> Iterator[tuple[slice, FloatArray]]:
+        """Yield blocks of frames and the canonical offsets (f, A, 3) of the active vertices."""
+        for start in range(0, len(weights), BLOCK):
+            frames = slice(start, min(start + BLOCK, len(weights)))
+            yield frames, self._move(np.clip(weights[frames], 0.0, 1.0))
+
+    def to_mesh(self, offsets: FloatArray) -> FloatArray:
+        """Turn canonical offsets (..., 3) into the mesh's units and axes."""
+        turn = (self._head.axes.T * self._head.unit).astype(np.float32)
+        return np.asarray(offsets @ turn)
 
     def named_shapes(self) -> tuple[tuple[str, ...], FloatArray]:
         """Return the names (K,) and shapes (K, V, 3): the controls' own, then correctives."""
@@ -67,9 +101,97 @@ class Rig:
         raise NotImplementedError("being written")
 
     def opening(self, offsets: ArrayLike) -> FloatArray:
-        """Return the inner-lip opening (F,) of offsets (F, V, 3) over the outer-eye distance."""
-        raise NotImplementedError("being written")
+        """Return the inner-lip opening (F,) of offsets (F, V, 3) over the outer-eye distance.
+
+        The opening is the mean height between facing lip vertices near the midline, never negative,
+        as measured on video.  Needs the offsets of this rig's own mesh.
+        """
+        head = self._head
+        upper, lower = (head.active[side[self._central()]] for side in
+                        (head.contact.upper, head.contact.lower))  # fmt: skip
+        motion = np.asarray(offsets, dtype=np.float64)
+        gap = motion[:, upper] - motion[:, lower]
+        height = gap @ head.axes[:, 1] / head.unit + head.contact.rest[self._central(), 1]
+        return np.maximum(height.mean(1), 0.0) / head.eye_corner_distance
 
     def regions(self) -> tuple[tuple[str, ...], FloatArray]:
         """Return the soft masks ("jaw", "lips", "upper") and their values (R, V) in 0..1."""
-        raise NotImplementedError("being written")
+        return REGIONS, self._head.regions
+
+    def _central(self) -> NDArray[np.int64]:
+        """Return the lip pairs whose opening counts: the middle third."""
+        return np.flatnonzero(np.abs(self._head.contact.along) < 0.3)
+
+    def _move(self, weights: FloatArray) -> FloatArray:
+        """Canonical offsets (f, A, 3) of the active vertices; the order of the steps matters."""
+        head = self._head
+        linear = head.linear.reshape(len(head.linear), -1)
+        strengths = weights[:, self._columns].copy()
+        # A sealed mouth keeps its corners while the jaw drops.
+        opening = head.linear_names.index("jawOpen")
+        strengths[:, opening] *= 1 - 0.6 * weights[:, INDEX["mouthClose"]]
+        points = head.positions + (strengths @ linear).reshape(len(weights), -1, 3)
+        self._drop_jaw(points, weights)
+        self._meet_lips(points, weights)
+        for side, eye in zip(("Left", "Right"), head.eyes, strict=True):
+            _turn_eye(points, weights, side, eye)
+        return np.asarray(points - head.positions)
+
+    def _drop_jaw(self, points: FloatArray, weights: FloatArray) -> None:
+        """Rotate and slide the jaw, in place."""
+        head = self._head
+        opening = weights[:, INDEX["jawOpen"], None]
+        forward = weights[:, INDEX["jawForward"], None]
+        sideways = weights[:, INDEX["jawLeft"], None] - weights[:, INDEX["jawRight"], None]
+        share = head.jaw
+        if opening.any():
+            points[:] = rotate(points, head.hinge, _X, opening * share * np.float32(OPEN_ANGLE))
+            points[..., 2] += 0.02 * opening * (1 - opening / 2) * share
+        if forward.any():
+            points += (forward * share)[..., None] * FORWARD.astype(np.float32)
+        if sideways.any():
+            points[:] = rotate(points, head.hinge, _Y, sideways * share * np.float32(SIDE_ANGLE))
+
+    def _meet_lips(self, points: FloatArray, weights: FloatArray) -> None:
+        """Seal, part and tuck the lips, in place."""
+        contact = self._head.contact
+        strengths = {name: weights[:, INDEX[name], None] for name in _LIP_STRENGTHS}
+        change = contact.solve(points[:, contact.upper], points[:, contact.lower], strengths)
+        points[:, contact.follow] += contact.spread @ change
+
+
+_X, _Y = np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0])
+_LIP_STRENGTHS = (
+    "mouthClose", "mouthPucker", "mouthFunnel", "mouthRollLower", "mouthRollUpper", "lipTuck",
+)  # fmt: skip
+
+
+def _turn_eye(points: FloatArray, weights: FloatArray, side: str, eye: EyeMotion) -> None:
+    """Turn one eyeball to its gaze, and its lids with blink, squint, widening and gaze, in place."""
+
+    def strength(name: str) -> FloatArray:
+        return np.asarray(weights[:, INDEX[name + side], None])
+
+    blink, up, down = strength("eyeBlink"), strength("eyeLookUp"), strength("eyeLookDown")
+    squint, wide = strength("eyeSquint"), strength("eyeWide")
+    awake = 1 - blink
+    # At full blink the two sum to 1.03: 3 % beyond touching hides slivers at the corners.
+    upper = 0.885 * blink + awake * (0.10 * squint - 0.24 * wide - 0.16 * up + 0.38 * down)
+    lower = 0.145 * blink + awake * (0.30 * squint - 0.10 * down)
+    if upper.any() or lower.any():
+        angle = upper * eye.angles[:, 0] + lower * eye.angles[:, 1]
+        points[:, eye.lids] = rotate(points[:, eye.lids], eye.centre, eye.axis, angle)
+    outwards = 1.0 if side == "Left" else -1.0
+    yaw = outwards * np.float32(GAZE_OUT) * (strength("eyeLookOut") - strength("eyeLookIn"))
+    pitch = np.float32(GAZE_DOWN) * down - np.float32(GAZE_UP) * up
+    if len(eye.ball) and (yaw.any() or pitch.any()):
+        ball = rotate(points[:, eye.ball], eye.centre, _X, pitch)
+        points[:, eye.ball] = rotate(ball, eye.centre, _Y, yaw)
+
+
+def _checked_controls(controls: ArrayLike) -> FloatArray:
+    """Return controls as float32 (F, C); raises `ValueError` on any other shape."""
+    weights = np.asarray(controls, dtype=np.float32)
+    if weights.ndim != 2 or weights.shape[1] != len(CONTROLS):
+        raise ValueError(f"controls must have shape (frames, {len(CONTROLS)}), not {weights.shape}")
+    return weights
