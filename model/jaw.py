@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from .landmarks import SIDES
-from .lipshapes import lip_ids
 from .mesh import Floats, smoothstep
 from .surface import Mask
 from .topology import AXIS_FLIP, FaceTopology
@@ -45,7 +44,8 @@ def jaw_weights(face: FaceTopology, hinge: Floats) -> Floats:
     Harmonic between the chin and what cannot move, then smoothed; along the lips an ellipse law, so that
     the open mouth is round and its corners keep their place between both lips.
     """
-    surface, lips = face.surface, lip_ids(face)
+    surface, ring = face.surface, face.mouth.ring
+    lips = ring <= face.mouth.border + 1
     moving, still = _chin(face, hinge), _skull(face, hinge)
     moving &= ~still
     known = np.flatnonzero((moving | still) & face.is_skin)
@@ -54,7 +54,7 @@ def jaw_weights(face: FaceTopology, hinge: Floats) -> Floats:
     weight = 0.55 * smoothstep(weight) + 0.45 * np.clip(weight, 0, 1)
     weight = _smoothed(face, weight, hinge)
     weight[lips] = lip_share(face)[lips]
-    near = np.flatnonzero(face.is_skin & (weight > 1e-4) & (face.mouth.ring > face.mouth.border))
+    near = np.flatnonzero(face.is_skin & (weight > 1e-4) & ~lips)
     weight = surface.diffuse(weight[:, None], near, time=0.004, times=2)[:, 0]
     return np.where(face.is_skin, np.clip(weight, 0, 1), 0.0)
 
