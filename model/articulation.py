@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .derivation import Derivation, EyeMotion, cached_derivation
-from .jaw import FORWARD, OPEN_ANGLE, SIDE_ANGLE
+from .jaw import GLIDE, OPEN_ANGLE
 from .mesh import rotate
 
 FloatArray = NDArray[np.floating]
@@ -130,27 +130,20 @@ class Rig:
         # A sealed mouth keeps its corners while the jaw drops.
         opening = head.linear_names.index("jawOpen")
         strengths[:, opening] *= 1 - 0.6 * weights[:, INDEX["mouthClose"]]
-        points = head.positions + (strengths @ linear).reshape(len(weights), -1, 3)
-        self._drop_jaw(points, weights)
+        points = self._drop_jaw(weights[:, INDEX["jawOpen"]])
+        points += (strengths @ linear).reshape(points.shape)
         self._meet_lips(points, weights)
         for side, eye in zip(("Left", "Right"), head.eyes, strict=True):
             _turn_eye(points, weights, side, eye)
         return np.asarray(points - head.positions)
 
-    def _drop_jaw(self, points: FloatArray, weights: FloatArray) -> None:
-        """Rotate and slide the jaw, in place."""
+    def _drop_jaw(self, opening: FloatArray) -> FloatArray:
+        """Rest positions (f, A, 3) turned and slid forwards by the jaw's opening (f,)."""
         head = self._head
-        opening = weights[:, INDEX["jawOpen"], None]
-        forward = weights[:, INDEX["jawForward"], None]
-        sideways = weights[:, INDEX["jawLeft"], None] - weights[:, INDEX["jawRight"], None]
-        share = head.jaw
-        if opening.any():
-            points[:] = rotate(points, head.hinge, _X, opening * share * np.float32(OPEN_ANGLE))
-            points[..., 2] += 0.02 * opening * (1 - opening / 2) * share
-        if forward.any():
-            points += (forward * share)[..., None] * FORWARD.astype(np.float32)
-        if sideways.any():
-            points[:] = rotate(points, head.hinge, _Y, sideways * share * np.float32(SIDE_ANGLE))
+        carried = opening[:, None] * head.jaw
+        turned = rotate(head.positions, head.hinge, _X, carried * np.float32(OPEN_ANGLE))
+        turned[..., 2] += GLIDE * carried * (1 - opening[:, None] / 2)
+        return turned
 
     def _meet_lips(self, points: FloatArray, weights: FloatArray) -> None:
         """Seal, part and tuck the lips, in place."""

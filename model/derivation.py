@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .eyes import lid_angles
-from .jaw import jaw_hinge, jaw_weights
+from .jaw import jaw_fields, jaw_hinge, jaw_weights
 from .lipshapes import Fields, lip_ids, mouth_fields
 from .mesh import Floats, Integers, smoothstep
 from .seal import LipContact, Teeth, lip_contact
@@ -90,6 +90,7 @@ def derive(vertices: ArrayLike, triangles: ArrayLike) -> Derivation:
         fields_[name] = fields_[name] + field if name in fields_ else field
     hinge = jaw_hinge(face)
     jaw = jaw_weights(face, hinge)
+    fields_ |= jaw_fields(face, hinge, jaw)
     contact = lip_contact(face)
     angles = [lid_angles(face.positions, face.surface, lids) for lids in face.lids]
     moving = jaw > 0

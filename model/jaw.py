@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from .landmarks import SIDES
-from .mesh import Floats, smoothstep
+from .lipshapes import Fields
+from .mesh import Floats, rotate, smoothstep
 from .surface import Mask
 from .topology import AXIS_FLIP, FaceTopology
 
@@ -17,6 +18,9 @@ SIDE_ANGLE = np.radians(5.0)
 
 FORWARD = np.array([0.0, -0.012, 0.09])
 """Motion at jawForward 1, in eye distances."""
+
+GLIDE = 0.02
+"""How far the joint slides forwards as the jaw begins to open, in eye distances."""
 
 CORNER_SHARE = 0.42
 """Share of the jaw's motion at the mouth corners, which lie between both lips."""
@@ -57,6 +61,16 @@ def jaw_weights(face: FaceTopology, hinge: Floats) -> Floats:
     near = np.flatnonzero(face.is_skin & (weight > 1e-4) & ~lips)
     weight = surface.diffuse(weight[:, None], near, time=0.004, times=2)[:, 0]
     return np.where(face.is_skin, np.clip(weight, 0, 1), 0.0)
+
+
+def jaw_fields(face: FaceTopology, hinge: Floats, weight: Floats) -> Fields:
+    """Return the additive fields (V, 3) of the jaw's small motions; its opening is a rotation."""
+    fields = {"jawForward": weight[:, None] * FORWARD}
+    vertical = np.array([0.0, 1.0, 0.0])
+    for name, sign in (("jawLeft", 1.0), ("jawRight", -1.0)):
+        turned = rotate(face.positions, hinge, vertical, sign * SIDE_ANGLE * weight)
+        fields[name] = turned - face.positions
+    return fields
 
 
 def lip_share(face: FaceTopology) -> Floats:
