@@ -71,7 +71,7 @@ def _run(name: str, words: list[str]) -> int:
         if (error.name or "").startswith(__package__ or "model"):
             raise
         print(
-            f'The command "{name}" needs the Python package "{error.name}", which is not installed.',
+            f'The command "{name}" needs the Python package "{error.name}": install it first.',
             file=sys.stderr,
         )
         return UNEXPECTED

@@ -59,14 +59,19 @@ def load(
         mixed = _read(file, first, count, None, cancelled)
         if mixed.energy < 1e-3 * mixed.loudest:  # opposite channels: the mean is all but silent
             mixed = _read(file, first, count, mixed.best, cancelled)
-    duration = count / rate
     samples = _fit(mixed.samples, math.ceil(count * RATE / rate - 1e-9))
     if not mixed.heard:
         raise AudioError(
             f"{path.name} ends before the asked span starts ({_span_words(span)}).",
             hint="Check the strip's offset, or choose another file.",
         )
-    return Speech(samples, duration, rate, channels, _warnings(path.name, mixed, rate))
+    return Speech(samples, count / rate, rate, channels, _warnings(path.name, mixed, rate))
+
+
+def duration(path: str | Path) -> float:
+    """Return a sound file's length in seconds. Raises `AudioError`."""
+    with _open(Path(path)) as file:
+        return len(file) / int(file.samplerate)
 
 
 @dataclass
@@ -120,7 +125,7 @@ def _extent(file: Any, name: str, span: tuple[float, float] | None) -> tuple[int
         first, count = round(start * rate), max(1, round(length * rate))
     if count > LONGEST * rate:
         raise AudioError(
-            f"{name} would be {count / rate / 3600:.1f} hours long; {LONGEST / 3600:g} are the most.",
+            f"{name} would be {count / rate / 3600:.1f} hours; the most is {LONGEST / 3600:g}.",
             hint="Cut it into shorter strips.",
         )
     return first, count

@@ -10,6 +10,7 @@ fit (Umeyama 1991, eqs. 34-42) says how, and its residual tells another head fro
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,30 +118,34 @@ def _read_obj(path: Path) -> tuple[ArrayLike, ArrayLike]:
 
 
 def _obj_index(text: str, count: int) -> int:
-    index = int(text.split("/")[0])
+    index = int(text.split("/", maxsplit=1)[0])
     return index - 1 if index > 0 else count + index
 
 
 def fan(polygon: list[int]) -> Iterator[tuple[int, int, int]]:
     """Split a polygon into triangles around its first corner."""
-    for second, third in zip(polygon[1:-1], polygon[2:], strict=True):
+    for second, third in itertools.pairwise(polygon[1:]):
         yield polygon[0], second, third
 
 
-def place(face: Face, template: ArrayLike, what: str) -> Placement:
-    """Fit the model's template onto a face with the same vertices.
+def place(face: Face, template: ArrayLike | None, what: str, count: int) -> Placement:
+    """Fit the model's template of `count` vertices onto a face with the same vertices.
 
-    A rotation within four degrees of the coordinate axes is taken for those axes: two people's heads
-    differ by that much without one being turned. Raises `FaceError` for another number of vertices
-    or another order; `what` names the model in it.
+    Without a template only the number of vertices can be checked: the face is then taken to lie as
+    the model's faces do, in units guessed from its width.
+
+    A rotation within four degrees of the coordinate axes is taken for those axes: two people's
+    heads differ by that much without one being turned. Raises `FaceError` for another number of
+    vertices or another order; `what` names the model in it.
     """
-    model = np.asarray(template, np.float64)
-    if len(model) != len(face.vertices):
+    if count != len(face.vertices):
         raise FaceError(
-            f"{face.name} has {len(face.vertices):,} vertices; {what} moves heads of "
-            f"{len(model):,}.",
+            f"{face.name} has {len(face.vertices):,} vertices; {what} moves heads of {count:,}.",
             hint="Choose a head with the model's own mesh, or the bundled model, which fits any.",
         )
+    if template is None:
+        return Placement(metres(face.vertices), np.eye(3), float("nan"))
+    model = np.asarray(template, np.float64)
     scale, rotation, residual = similarity(model, face.vertices)
     if residual > _SAME_HEAD:  # a mirrored head is fine, too
         scale, rotation, residual = similarity(model, face.vertices, handedness=-1.0)

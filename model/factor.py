@@ -49,8 +49,7 @@ def _compress(y: Floats, w: Array, allowed: float) -> tuple[Floats, Floats, floa
     y ≈ u @ basis with orthonormal basis rows. The bound is Σ over vertices' worst: the largest
     norm of a vertex's three rows of `w` times the largest norm of what a frame loses.
     """
-    values, vectors = np.linalg.eigh(y.T @ y)
-    vectors = vectors[:, ::-1]  # strongest first
+    vectors = np.linalg.eigh(y.T @ y)[1][:, ::-1]  # strongest first
     along = y @ vectors  # (F, D+1)
     reach = float(np.sqrt(np.square(w, dtype=np.float64).sum(axis=1).reshape(-1, 3).sum(1)).max())
     lost = np.sqrt(np.cumsum(np.square(along[:, ::-1]), axis=1).max(axis=0))[::-1] * reach

@@ -1,74 +1,207 @@
-"""Speech, a checkpoint and a face become a motion: windows, seed, progress, cancel."""
+"""Speech, a checkpoint and a face become a motion: load, hear, listen, sample, fit to the face.
+
+    n samples   F frames   D latent   C channels   V vertices   K shapes
+
+Each stage reports its progress and can be cancelled. When a device's memory runs out the clip is
+sampled in smaller windows, then on the CPU, and the report says so.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
+
+from . import __version__, audio, faces
+from .errors import Cancelled, DeviceError, FaceError
 from .motion import Motion
+from .request import GenerateRequest
+from .session import Loaded, Session, device_name, out_of_memory
+from .windows import WINDOWS, Sampled, sample_windows
+
+if TYPE_CHECKING:
+    from .faces import Face
+
+__all__ = ["GenerateRequest", "generate"]
 
 Progress = Callable[[str, float, float | None], None]
+SHORTEST = 0.5  # seconds a model is given at least; shorter speech is followed by silence
+STAGES = {
+    "Reading the sound": 0.03,
+    "Loading the model": 0.04,
+    "Listening": 0.48,
+    "Moving the face": 0.30,
+    "Fitting the head": 0.15,
+}
 
 
-@dataclass(frozen=True)
-class GenerateRequest:
-    """Everything one generation depends on.
+@dataclass
+class Course:
+    """One generation under way: who wants to know, who may stop it, what has been noticed."""
 
-    audio         sound file: anything libsndfile decodes (wav, flac, ogg, mp3, aiff, …)
-    output        the `.npz` to write ("" writes nothing)
-    checkpoint    "bundled" or a `.safetensors` made by `python -m model convert`
-    span          (start, duration) in seconds of the file, or None for all of it
-    face          `.npz` (vertices, triangles), `.ply` or `.obj`; None: the checkpoint's own
-                  template; "demo": the demo head
-    style         a name, an index, a mix {name: weight}, or None for the first
-    steps         denoising steps; None: the checkpoint's own
-    sampler       "published" or "corrected"; None: the checkpoint's own
-    guidance      classifier-free guidance; None: the checkpoint's own
-    expression    0..1, how much of the non-verbal motion (blinks, brows, gaze) is kept
-    intensity     factor on the whole motion, 1 as generated
-    seed          same seed, device and model: same motion
-    fps           frames a second of the result; None: the model's own
-    tolerance     largest vertex error (mm on a life-size head) of the factored form
-    detail        controls models: add shapes for what named controls cannot say
-    dense         write the offsets of every frame, too
-    device        "auto", "cpu", "cuda", "cuda:1", "mps"
-    """
+    progress: Progress
+    cancelled: Callable[[], bool]
+    warnings: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
 
-    audio: str
-    output: str = ""
-    checkpoint: str = "bundled"
-    span: tuple[float, float] | None = None
-    face: str | None = None
-    style: str | int | dict[str, float] | None = None
-    steps: int | None = None
-    sampler: str | None = None
-    guidance: float | None = None
-    expression: float = 1.0
-    intensity: float = 1.0
-    seed: int = 0
-    fps: float | None = None
-    tolerance: float = 0.05
-    detail: bool = True
-    dense: bool = False
-    device: str = "auto"
+    def tell(self, stage: str, fraction: float) -> None:
+        """Report the whole's fraction from a stage's, and raise `Cancelled` when asked to stop."""
+        if self.cancelled():
+            raise Cancelled
+        before = 0.0
+        for name, share in STAGES.items():
+            if name == stage:
+                before += share * min(1.0, max(0.0, fraction))
+                break
+            before += share
+        spent = time.monotonic() - self.began
+        left = spent * (1 - before) / before if before > 0.1 and spent > 0.3 else None
+        self.progress(stage, before, left)
 
-    @classmethod
-    def from_message(cls, fields: dict[str, Any]) -> GenerateRequest:
-        """Check the fields of a request from the wire. Raises `ConfigError` naming the field."""
-        raise NotImplementedError
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Callable[[float], None]]:
+        """Time a stage and give it a way to report its fraction."""
+        start = time.monotonic()
+        self.tell(name, 0.0)
+        yield lambda fraction: self.tell(name, fraction)
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - start, 3)
 
 
 def generate(
     request: GenerateRequest,
     *,
-    session: Any,
-    progress: Progress,
-    cancelled: Callable[[], bool],
+    session: Session,
+    progress: Progress = lambda stage, fraction, left: None,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> Motion:
-    """Return the motion of a request; raises `ModelError` or `Cancelled`."""
-    raise NotImplementedError
+    """Return the motion of a request, written to its `output` when that names a file.
+
+    Raises `ModelError` with one sentence, or `Cancelled`.
+    """
+    course = Course(progress, cancelled)
+    speech, samples, silent = _hear(request, course)
+    device = session.choose(request.device)
+    loaded, sampled = _animate(request, session, device, samples, course)
+    frames, fps = _timing(request, loaded, speech.duration)
+    with course.stage("Fitting the head") as tell:
+        motion = _fit(request, session, loaded, sampled.to(frames, fps), fps, course)
+        tell(0.8)
+        report = _report(request, loaded, sampled, motion, course)
+        report |= {"duration": speech.duration, "silent_share": round(silent, 3)}
+        motion = motion.with_report(report)
+        if request.output:
+            motion.save(Path(request.output), dense=request.dense)
+    motion.report["seconds"]["total"] = round(time.monotonic() - course.began, 3)
+    course.progress("Done", 1.0, 0.0)
+    return motion
 
 
-BUNDLED = Path(__file__).with_name("weights") / "bundled.safetensors"
+def _hear(request: GenerateRequest, course: Course) -> tuple[audio.Speech, np.ndarray, float]:
+    """Return the speech, its samples (n,) ready for the encoder, and its share of silence."""
+    with course.stage("Reading the sound"):
+        speech = audio.load(request.audio, request.span, course.cancelled)
+        course.warnings += speech.warnings
+        samples, silent = speech.samples, 0.0
+        if request.gate:
+            samples, silent = audio.gate(samples)
+        missing = int(SHORTEST * audio.RATE) - len(samples)
+        return speech, np.pad(samples, (0, max(0, missing))), silent
+
+
+def _animate(
+    request: GenerateRequest,
+    session: Session,
+    device: torch.device,
+    samples: np.ndarray,
+    course: Course,
+) -> tuple[Loaded, Sampled]:
+    """Load the model and sample the motion; on lack of memory try smaller windows, then the CPU."""
+    tries = [(device, size) for size in WINDOWS]
+    tries += [(torch.device("cpu"), WINDOWS[1])] if device.type != "cpu" else []
+    for attempt, (where, size) in enumerate(tries):
+        try:
+            with course.stage("Loading the model"):
+                loaded = session.load(request.checkpoint, where)
+            return loaded, sample_windows(request, loaded, samples, size, course)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            session.release(where)
+            if attempt + 1 == len(tries):
+                break
+            then = "the CPU" if tries[attempt + 1][0] != where else "smaller windows"
+            course.warnings.append(f"{device_name(where)} ran out of memory; went on with {then}.")
+    raise DeviceError(
+        "There is not enough memory for this clip.", hint="Close other programs or cut the clip."
+    )
+
+
+def _timing(request: GenerateRequest, loaded: Loaded, duration: float) -> tuple[int, float]:
+    """Return how many frames the result has and at which rate: those that start in the clip."""
+    spec = loaded.checkpoint.spec
+    fps = request.fps or spec.fps
+    if request.fps is None and spec.alignment == "published":
+        samples = max(1, round(duration * audio.RATE))
+        return max(1, loaded.model.frames(samples)), fps
+    return max(1, int(np.ceil(duration * fps - 1e-6))), fps
+
+
+def _fit(
+    request: GenerateRequest,
+    session: Session,
+    loaded: Loaded,
+    sampled: Sampled,
+    fps: float,
+    course: Course,
+) -> Motion:
+    """Bring sampled motion to the face: offsets of its vertices, or controls of its rig."""
+    template = loaded.checkpoint.template
+    if loaded.checkpoint.spec.motion == "vertices":
+        from .vertex_motion import fit_vertices
+
+        face = faces.read(request.face) if request.face else None
+        if face is None and template is None:
+            raise FaceError(
+                f"The model {loaded.checkpoint.spec.name} brings no head of its own.",
+                hint="Give the head it should move, or convert it again with a template.",
+            )
+        return fit_vertices(request, loaded, sampled, fps, face)
+    from .control_motion import fit_controls
+
+    return fit_controls(request, session, loaded, sampled, fps, _face(request))
+
+
+def _face(request: GenerateRequest) -> Face:
+    return faces.read(request.face or "demo")
+
+
+def _report(
+    request: GenerateRequest, loaded: Loaded, sampled: Sampled, motion: Motion, course: Course
+) -> dict[str, Any]:
+    spec = loaded.checkpoint.spec
+    return motion.report | {
+        "model": spec.name,
+        "motion": spec.motion,
+        "licence": spec.licence,
+        "version": __version__,
+        "device": str(loaded.device),
+        "device_name": device_name(loaded.device),
+        "precision": loaded.precision,
+        "frames": motion.frames,
+        "fps": motion.fps,
+        "shapes": len(motion.names),
+        "steps": sampled.steps,
+        "sampler": sampled.sampler,
+        "seed": request.seed,
+        "style": request.style if request.style is not None else spec.styles[0],
+        "seams": sampled.seams,
+        "warnings": course.warnings,
+        "seconds": course.seconds,
+    }

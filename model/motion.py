@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,10 @@ class Motion:
         weights = self.weights[start:stop]
         flat = weights @ self.shapes.reshape(len(self.shapes), -1)  # (F, 3V)
         return np.ascontiguousarray(flat.reshape(len(weights), -1, 3), np.float32)
+
+    def with_report(self, report: dict[str, Any]) -> Motion:
+        """Return the same motion with another report."""
+        return replace(self, report=report)
 
     def save(self, path: Path, *, dense: bool = False) -> None:
         """Write an `.npz`, whole or not at all; `dense` adds the offsets of every frame.

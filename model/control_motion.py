@@ -1,0 +1,69 @@
+"""Fit a control model's motion to a head: named shapes that an animator knows, from its rig."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .motion import Motion
+
+if TYPE_CHECKING:
+    from .faces import Face
+    from .request import GenerateRequest
+    from .session import Loaded, Session
+    from .windows import Sampled
+
+# Intensity makes a mouth open less or more wide; it must never open a mouth that has to close.
+CLOSURES = ("mouthClose", "mouthPressLeft", "mouthPressRight", "lipTuck", "eyeBlinkLeft")
+CLOSURES += ("eyeBlinkRight",)
+# What a face does besides speaking.
+EXPRESSIVE = ("eye", "brow", "cheekSquint", "noseSneer")
+
+
+def fit_controls(
+    request: GenerateRequest,
+    session: Session,
+    loaded: Loaded,
+    sampled: Sampled,
+    fps: float,
+    face: Face,
+) -> Motion:
+    """Return the motion of a face in its own units and axes. Raises `FaceError`."""
+    from .articulation import CONTROLS
+
+    names = loaded.checkpoint.spec.control_names
+    own = shade(sampled.motion(), names, request.intensity, request.expression)
+    controls = np.zeros((len(own), len(CONTROLS)), np.float32)
+    known = [index for index, name in enumerate(names) if name in CONTROLS]
+    controls[:, [CONTROLS.index(names[index]) for index in known]] = own[:, known]
+    rig = session.rig(face)
+    shape_names, shapes, weights = rig.solve(
+        controls, tolerance=request.tolerance * 1e-3, detail=request.detail
+    )
+    regions = rig.regions() if hasattr(rig, "regions") else None
+    return Motion(
+        weights=np.ascontiguousarray(weights, np.float32),
+        shapes=np.ascontiguousarray(shapes, np.float32),
+        names=tuple(shape_names),
+        fps=fps,
+        template=face.vertices.astype(np.float32),
+        report={"tolerance_mm": request.tolerance},
+        controls=controls,
+        control_names=CONTROLS,
+        regions=None if regions is None else np.ascontiguousarray(regions[1], np.float32),
+        region_names=() if regions is None else tuple(regions[0]),
+    )
+
+
+def shade(
+    controls: np.ndarray, names: tuple[str, ...], intensity: float, expression: float
+) -> np.ndarray:
+    """Scale controls (F, C) by intensity and expression, each staying within 0 and 1."""
+    gain = np.full(len(names), intensity, np.float32)
+    for index, name in enumerate(names):
+        if name in CLOSURES:
+            gain[index] = 1.0
+        if name.startswith(EXPRESSIVE):
+            gain[index] *= expression
+    return np.clip(controls * gain, 0.0, 1.0).astype(np.float32)

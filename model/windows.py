@@ -1,0 +1,175 @@
+"""Sample any length of speech: in one piece up to the published limit, then in windows that blend.
+
+    n samples   F frames   D latent   C channels
+
+The output layer is linear, so cross-fading the last features (F, D) of two windows cross-fades
+their motion. Windows start at multiples of the positional period, so the phase never jumps.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from . import diffusion
+from .motion import resample
+
+if TYPE_CHECKING:
+    from .generate import Course
+    from .request import GenerateRequest
+    from .session import Loaded
+
+Array = NDArray[np.float32]
+WINDOWS = (3000, 600, 150)  # frames in one piece: the published limit, then smaller for less memory
+OVERLAP = 2.0  # seconds that neighbouring windows share
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A clip's motion in the model's latent form: motion = features @ weightᵀ + bias.
+
+    features (F, D)   weight (C, D)   bias (C,)   fps, the rate at which frame i is i / fps seconds
+    seams             how the windows' joints compare with the rest (empty for one window)
+    """
+
+    features: Array
+    weight: Array
+    bias: Array
+    fps: float
+    steps: int
+    sampler: str
+    seams: dict[str, Any]
+
+    def motion(self) -> Array:
+        """Return the motion (F, C)."""
+        return self.features @ self.weight.T + self.bias
+
+    def to(self, frames: int, fps: float) -> Sampled:
+        """Return the same motion at another rate, and exactly `frames` long."""
+        return replace(self, features=resample(self.features, self.fps, fps, frames), fps=fps)
+
+
+def sample_windows(
+    request: GenerateRequest, loaded: Loaded, samples: Array, size: int, course: Course
+) -> Sampled:
+    """Listen to samples (n,) and sample their motion in windows of at most `size` frames."""
+    model, spec = loaded.model, loaded.checkpoint.spec
+    frames = model.frames(len(samples))
+    sound = torch.from_numpy(np.ascontiguousarray(samples))[None].to(loaded.device)  # (1, n)
+    style = model.style(0 if request.style is None else request.style)
+    steps = request.steps or spec.steps
+    guidance = spec.guidance if request.guidance is None else request.guidance
+    asked = {
+        "steps": steps,
+        "sampler": request.sampler or spec.sampler,
+        "guidance": guidance,
+        "cancelled": course.cancelled,
+    }
+    with torch.inference_mode():
+        with course.stage("Listening") as tell, loaded.halved():
+            hidden = model.encode(sound, frames, progress=tell, cancelled=course.cancelled)
+            silent = None
+            if guidance:
+                silent = model.encode(torch.zeros_like(sound), frames, cancelled=course.cancelled)
+        pieces, weight, bias = [], None, None
+        spans = plan(frames, size, round(OVERLAP * spec.fps), spec.period)
+        with course.stage("Moving the face") as tell:
+            for index, (start, stop) in enumerate(spans):
+                done, share = index / len(spans), 1 / len(spans)
+                latents = diffusion.sample(
+                    model,
+                    hidden[0, start:stop].float(),
+                    style,
+                    seed=request.seed,
+                    silent_hidden=None if silent is None else silent[0, start:stop].float(),
+                    progress=lambda part, done=done, share=share: tell(done + share * part),
+                    **asked,
+                )
+                pieces.append(_numpy(latents.features))
+                weight, bias = latents.weight, latents.bias
+    features = blend(pieces, spans)
+    factors = (features, _numpy(weight), _numpy(bias))
+    seams = measure_seams(*factors, spans) if len(spans) > 1 else {}
+    rate = _true_rate(loaded, len(samples), frames)
+    return Sampled(*factors, rate, steps, asked["sampler"], seams)
+
+
+def _numpy(tensor: Any) -> Array:
+    return np.asarray(tensor.detach().float().cpu().numpy(), np.float32)
+
+
+def _true_rate(loaded: Loaded, samples: int, frames: int) -> float:
+    """Return the rate at which the model's frames really follow the sound.
+
+    As published, the encoder's L frames (50 a second) are stretched over the motion's, first to
+    first and last to last, so frame i hears second i·(L-1)/(F-1)/50 instead of i / fps.
+    """
+    from .speech import FEATURE_RATE, feature_count
+
+    spec = loaded.checkpoint.spec
+    if spec.alignment != "published" or frames < 2:
+        return spec.fps
+    return FEATURE_RATE * (frames - 1) / (feature_count(samples, spec.encoder.config) - 1)
+
+
+def plan(frames: int, size: int, overlap: int, period: int) -> list[tuple[int, int]]:
+    """Return (start, stop) of windows that cover `frames`, each about `size` frames long.
+
+    Starts are multiples of `period`; neighbours share at least `overlap` frames.
+    """
+    if frames <= size:
+        return [(0, frames)]
+    step = max(period, (size - overlap) // period * period)
+    spans = []
+    for start in range(0, frames, step):
+        stop = min(frames, start + max(size, step + overlap))
+        spans.append((start, stop))
+        if stop == frames:
+            break
+    return spans
+
+
+def blend(pieces: list[Array], spans: list[tuple[int, int]]) -> Array:
+    """Cross-fade windows' features (·, D) where they overlap → (F, D)."""
+    if len(pieces) == 1:
+        return pieces[0]
+    total = np.zeros((spans[-1][1], pieces[0].shape[1]), np.float32)
+    for index, (piece, (start, stop)) in enumerate(zip(pieces, spans, strict=True)):
+        share = np.ones(stop - start, np.float32)
+        if index:
+            shared = spans[index - 1][1] - start
+            share[:shared] *= _rise(shared)
+        if index + 1 < len(spans):
+            shared = stop - spans[index + 1][0]
+            share[-shared:] *= 1 - _rise(shared)
+        total[start:stop] += share[:, None] * piece
+    return total
+
+
+def _rise(shared: int) -> Array:
+    """Return a ramp from 0 to 1 over `shared` frames, flat at both ends (smoothstep)."""
+    t = (np.arange(shared) + 0.5) / shared
+    return (t * t * (3 - 2 * t)).astype(np.float32)
+
+
+def measure_seams(
+    features: Array, weight: Array, bias: Array, spans: list[tuple[int, int]]
+) -> dict[str, Any]:
+    """Compare the largest change of a channel between two frames at the seams and elsewhere."""
+    inside = np.zeros(len(features) - 1, bool)
+    for (_, stop), (start, _) in itertools.pairwise(spans):
+        inside[start : stop - 1] = True
+    jumps = np.empty(len(inside), np.float32)
+    for start in range(0, len(jumps), 256):
+        change = np.diff(features[start : start + 257], axis=0)
+        jumps[start : start + len(change)] = np.abs(change @ weight.T).max(axis=1)
+    return {
+        "windows": len(spans),
+        "largest_jump_at_seams": float(jumps[inside].max()),
+        "largest_jump_elsewhere": float(jumps[~inside].max()),
+    }
