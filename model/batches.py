@@ -11,16 +11,20 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from . import settings
-from .data import Clip, DataSet, Statistics, frames_for
+from .data import Array, Clip, DataSet, Statistics, frames_for
 from .features import FeatureCache
+
+Block = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,11 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on another device."""
-        moved = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        return Batch(**{
-            name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
-            for name, value in moved.items()
-        })  # fmt: skip
+        moved: dict[str, Any] = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        for name, value in moved.items():
+            if isinstance(value, Tensor):
+                moved[name] = value.to(device, non_blocking=True)
+        return Batch(**moved)
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class Source:
     seed: int
     cache: FeatureCache | None = None
     repeat: int = 1
+    stretched: bool = False  # features are stretched over the clip's frames, as published
 
     @property
     def crop(self) -> int | None:
@@ -107,7 +112,7 @@ def epoch_plan(source: Source, epoch: int) -> list[list[Item]]:
     ]
 
 
-def grouped(order: np.ndarray, frames: list[int], span: int) -> np.ndarray:
+def grouped(order: Block, frames: list[int], span: int) -> Block:
     """Sort a shuffled order by length within spans of some batches."""
     spans = [order[start : start + span] for start in range(0, len(order), span)]
     return np.concatenate([sorted(part, key=lambda index: frames[index]) for part in spans])
@@ -172,19 +177,21 @@ def cut(source: Source, item: Item, training: bool) -> tuple[int, int]:
     return start, start + crop
 
 
-def hear(source: Source, item: Item, start: int, stop: int, training: bool) -> np.ndarray:
-    """Return a crop's features (S, width), or its raw audio (n,) with a random level."""
-    if source.cache is not None:
-        return source.cache.read(item.clip, start, stop, source.data.fps)
+def hear(source: Source, item: Item, start: int, stop: int, training: bool) -> Block:
+    """Return a crop's features (S, W), or its raw audio (n,) with a random level."""
     whole = start == 0 and stop == item.clip.frames
+    if source.cache is not None:
+        if whole and source.stretched:
+            return source.cache.read_all(item.clip)
+        return source.cache.read(item.clip, start, stop, source.data.fps)
     audio = source.data.audio(item.clip, start, None if whole else stop)
     if training and source.settings.level:
         decibels = source.settings.level * np.random.default_rng((item.seed, 7)).uniform(-1, 1)
-        audio = audio * np.float32(10 ** (decibels / 20))
+        audio *= np.float32(10 ** (decibels / 20))
     return audio
 
 
-def style(source: Source, item: Item, training: bool) -> np.ndarray:
+def style(source: Source, item: Item, training: bool) -> Array:
     """Return a clip's style mix (N,), sometimes the mean of all styles while training."""
     count = len(source.data.styles)
     if training and drops(source, item, 6, training):
@@ -200,10 +207,10 @@ def drops(source: Source, item: Item, purpose: int, training: bool) -> bool:
     return training and bool(np.random.default_rng((item.seed, purpose)).random() < share)
 
 
-def stack(parts: list[np.ndarray]) -> np.ndarray:
+def stack(parts: list[Block]) -> Block:
     """Stack arrays of different length, zero-padded at their ends."""
     longest = max(len(part) for part in parts)
-    block = np.zeros((len(parts), longest, *parts[0].shape[1:]), dtype=np.float32)
+    block = np.zeros((len(parts), longest, *parts[0].shape[1:]), dtype=parts[0].dtype)
     for row, part in zip(block, parts, strict=True):
         row[: len(part)] = part
     return block
@@ -211,7 +218,7 @@ def stack(parts: list[np.ndarray]) -> np.ndarray:
 
 def ahead(
     plan: Iterable[list[Item]], make: Callable[[list[Item]], Batch], depth: int
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Yield batches that one background thread prepares up to `depth` ahead (0: none)."""
     if depth <= 0:
         yield from map(make, plan)
@@ -233,7 +240,7 @@ def ahead(
                     return
                 put(make(items))
             put(None)
-        except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
+        except BaseException as error:
             put(error)
 
     thread = threading.Thread(target=work, name="batches", daemon=True)
@@ -246,4 +253,3 @@ def ahead(
     finally:
         stopped.set()
         thread.join()
-

@@ -15,6 +15,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,8 +36,8 @@ class FeatureCache:
     rows: npt.NDArray[np.float16]  # (total, width), memory-mapped
     places: dict[str, tuple[int, int]]  # recording -> first row, number of rows
 
-    def read(self, clip: Clip, start: int, stop: int, fps: float) -> Array:
-        """Return features (S, width) float32 of frames `start` to `stop`, and one to lean on.
+    def read(self, clip: Clip, start: int, stop: int, fps: float) -> npt.NDArray[np.float16]:
+        """Return features (S, W) float16 of frames `start` to `stop`, and one to lean on.
 
         `start` lies on a whole feature (see `DataSet.grid`), so no interpolation is needed here. A
         recording that ends early repeats its last feature.
@@ -45,7 +46,12 @@ class FeatureCache:
         begin = round(start / fps * FEATURE_RATE)
         end = begin + 1 + int(np.ceil((stop - start) / fps * FEATURE_RATE))
         places = np.clip(np.arange(begin, end), 0, count - 1)
-        return np.asarray(self.rows[first : first + count][places], dtype=np.float32)
+        return self.rows[first : first + count][places]
+
+    def read_all(self, clip: Clip) -> npt.NDArray[np.float16]:
+        """Return every feature (S, W) of a recording."""
+        first, count = self.places[recording(clip)]
+        return self.rows[first : first + count]
 
 
 def recording(clip: Clip) -> str:
@@ -142,7 +148,7 @@ def opened(folder: Path, places: dict[str, tuple[int, int]], width: int) -> Feat
 
 def encoder_of(model: DiffSpeaker) -> tuple[Encode, int]:
     """Return how the model's encoder hears a recording, and the width `W` of what is stored."""
-    encoder = model.audio_encoder
+    encoder: Any = model.audio_encoder
     states = getattr(encoder, "mix", None) is not None
     width = model.spec.audio_width
     if states:
@@ -161,7 +167,8 @@ def encoder_of(model: DiffSpeaker) -> tuple[Encode, int]:
 
 def combined(model: DiffSpeaker, stored: Tensor) -> Tensor:
     """Return the encoder's features (B, S, audio width) of stored ones (B, S, W)."""
-    encoder = model.audio_encoder
+    encoder: Any = model.audio_encoder
+    stored = stored.float()
     if getattr(encoder, "mix", None) is None:
         return stored
     states = stored[..., :-2].unflatten(-1, (len(encoder.layers) + 1, encoder.width))

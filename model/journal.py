@@ -34,7 +34,9 @@ class Journal:
         self.loss = 0.0
         self.started = time.monotonic()
 
-    def step(self, loss: float, rate: float, done: int, total: int, epoch: int, speech: float) -> None:
+    def step(
+        self, loss: float, rate: float, done: int, total: int, epoch: int, speech: float
+    ) -> None:
         """Note one step: its loss, learning rate, how far the run is, seconds of speech seen."""
         self.steps += 1
         self.speech += speech
@@ -57,7 +59,9 @@ class Journal:
     def progress(self, what: str, fraction: float) -> None:
         """Say how far a preparation is."""
         now = time.monotonic()
-        if self.active and (fraction >= 1 or now - self.last > (0.5 if self.terminal else INTERVAL)):
+        if self.active and (
+            fraction >= 1 or now - self.last > (0.5 if self.terminal else INTERVAL)
+        ):
             self.last = now
             self.line(f"{what} {100 * fraction:.0f} %", passing=fraction < 1)
 

@@ -14,16 +14,16 @@ subject order) are those of DiffSpeaker@0f2ae2d `alm/data`, written down in our 
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from . import data
 from .data import Array, Clip, DataError, DataSet
+from .pickled import read_pickle
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def folder_clip(
     name = str(entry.get("name", entry.get("motion", "?")))
     try:
         motion, audio = folder / entry["motion"], folder / entry["audio"]
-        split = entry.get("split", "train")
+        split = {"val": "validation"}.get(entry.get("split"), entry.get("split", "train"))
         if split not in data.SPLITS:
             raise DataError(f"split {split!r} is none of {', '.join(data.SPLITS)}")
         style = style_mix(entry.get("style", 0), styles)
@@ -220,8 +220,6 @@ def style_mix(style: Any, styles: tuple[str, ...]) -> tuple[float, ...]:
 
 def measured(clip: Clip, channels: int, rate: int, problems: list[str]) -> Clip | None:
     """Return the clip with its lengths, from the files' headers; None after noting a problem."""
-    from dataclasses import replace
-
     frames = count_frames(clip, channels, problems)
     samples = count_samples(clip, rate, problems)
     if frames is None or samples is None:
@@ -320,44 +318,3 @@ def published_clips(folder: Path, stem: str, facts: Published) -> list[Clip]:
         for split in data.SPLITS
         if subject in subjects[split] and int(stem[-2:]) in facts.sentences[split]
     ]
-
-
-class ArraysOnly(pickle.Unpickler):
-    """Unpickle dictionaries of numpy arrays and nothing else: no code of the file runs."""
-
-    ALLOWED = frozenset(
-        (module, name)
-        for core in ("numpy.core", "numpy._core")
-        for module, name in (
-            (f"{core}.multiarray", "_reconstruct"),
-            (f"{core}.multiarray", "scalar"),
-            (f"{core}.numeric", "_frombuffer"),
-            ("numpy", "ndarray"),
-            ("numpy", "dtype"),
-            ("_codecs", "encode"),
-        )
-    )
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return one of the few allowed constructors."""
-        if (module, name) not in self.ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        home = "numpy._core" if hasattr(np, "_core") else "numpy.core"
-        module = module.replace("numpy._core", "numpy.core").replace("numpy.core", home)
-        return super().find_class(module, name)
-
-
-def read_pickle(path: Path) -> dict[str, Any]:
-    """Return a pickled dictionary of arrays (also one written by Python 2)."""
-    try:
-        with path.open("rb") as file:
-            return dict(load_arrays(file))
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing.") from None
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError) as error:
-        raise DataError(f"{path.name} is no dictionary of arrays: {error}.") from error
-
-
-def load_arrays(file: IO[bytes]) -> Any:
-    """Unpickle with Python 2's text read as latin-1."""
-    return ArraysOnly(file, encoding="latin1").load()

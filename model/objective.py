@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .batches import Batch
 from .denoiser import DiffSpeaker
-from .diffusion import Schedule
+from .diffusion import STEPS, add_noise
 from .features import combined
 from .losses import Terms, loss_terms
 from .settings import Loss, Optimiser
@@ -35,17 +35,19 @@ class Objective(nn.Module):
         """`weights`: (C,) loss factors. `steps`: the diffusion steps to train on, None for all."""
         super().__init__()
         self.model = model
+        self.weights: Tensor | None
         self.loss = loss
-        self.schedule = Schedule()
         self.register_buffer("weights", weights, persistent=False)
         self.steps = steps
         self.train_encoder = train_encoder
 
-    def forward(self, batch: Batch, step: Tensor | None = None, noise: Tensor | None = None) -> Terms:
+    def forward(
+        self, batch: Batch, step: Tensor | None = None, noise: Tensor | None = None
+    ) -> Terms:
         """Return the batch's loss terms; `step` (B,) and `noise` (B, F, C) only in tests."""
         if step is None or noise is None:
             step, noise = self.draw(batch)
-        noisy = self.schedule.add_noise(batch.motion, noise, step)
+        noisy = add_noise(batch.motion, noise, step)
         predicted = self.model.denoise(
             noisy, step, self.hidden(batch), batch.style, batch.valid
         )  # (B, F, C)
@@ -53,7 +55,7 @@ class Objective(nn.Module):
 
     def draw(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return each clip's diffusion step (B,) and noise (B, F, C) from its own seed."""
-        choices = self.steps or range(self.schedule.length)
+        choices = self.steps or range(STEPS)
         steps, noise = [], torch.empty_like(batch.motion)
         generator = torch.Generator(batch.motion.device)
         for row, seed in enumerate(batch.seeds.tolist()):

@@ -1,8 +1,8 @@
 """Training settings: a small TOML file, every value named, checked and explained.
 
-`load(path, overrides)` returns a frozen `Settings`. Unknown names are refused with the nearest right
-one; a value of the wrong kind is refused with the kind that was expected. Every field's meaning is
-the comment beside it here and in `configs/*.toml`.
+`load(path, overrides)` returns a frozen `Settings`. Unknown names are refused with the nearest
+right one; a value of the wrong kind is refused with the kind that was expected. Every field's
+meaning is the comment beside it here and in `configs/*.toml`.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
@@ -20,6 +21,7 @@ from . import checkpoint, data, features, layouts, losses, settings
 from .batches import Source
 from .data import DataSet, Statistics
 from .denoiser import DiffSpeaker
+from .diffusion import schedule
 from .errors import ConfigError
 from .features import FeatureCache
 from .journal import Journal
@@ -116,6 +118,7 @@ def build(chosen: Settings, accelerator: Accelerator, journal: Journal) -> Train
     found = layouts.open_data(
         chosen.resolve(chosen.data.path), chosen.data.layout, chosen.data.tolerance
     )
+    weights = losses.channel_weights(found.control_names, chosen.loss.channels)
     statistics = data.survey(
         found, chosen.data.standardise, partial(journal.progress, "looking at the motion")
     )
@@ -127,9 +130,14 @@ def build(chosen: Settings, accelerator: Accelerator, journal: Journal) -> Train
         with accelerator.main_process_first():
             cache = build_cache(chosen, found, model, journal)
     source = Source(
-        found, statistics, chosen.batch, chosen.run.seed, cache, repeat=chosen.data.repeat
+        found,
+        statistics,
+        chosen.batch,
+        chosen.run.seed,
+        cache,
+        repeat=chosen.data.repeat,
+        stretched=model.spec.alignment == "published",
     )
-    weights = losses.channel_weights(found.control_names, chosen.loss.channels)
     objective = Objective(
         model,
         chosen.loss,
@@ -236,15 +244,14 @@ def sampled_steps(chosen: Settings) -> list[int] | None:
     """Return the diffusion steps the sampler will visit, or None to train on all."""
     if chosen.optimiser.noise_steps == "all":
         return None
-    stride = 1000 // chosen.model.steps
-    return [stride * index + 1 for index in range(chosen.model.steps)]
+    return schedule().timesteps(chosen.model.steps)
 
 
 def shared_template(found: DataSet) -> torch.Tensor | None:
     """Return the mean of all templates (V, 3), the face a vertex model shows by default."""
     if not found.templates:
         return None
-    mean = sum(found.templates.values()) / len(found.templates)
+    mean = np.mean(list(found.templates.values()), axis=0, dtype=np.float32)
     return torch.from_numpy(mean.reshape(-1, 3))
 
 

@@ -166,9 +166,7 @@ class Trainer:
             both = self.accelerator.reduce(torch.stack([counts, sums]), "sum")
             counts, sums = both[0], both[1]
         settings = self.settings.loss
-        factors = counts.new_tensor(
-            [settings.position, settings.velocity, settings.acceleration]
-        )
+        factors = counts.new_tensor([settings.position, settings.velocity, settings.acceleration])
         share = (factors * terms.sums / counts).sum() * self.accelerator.num_processes
         return share, float((factors * sums / counts).sum())
 
@@ -215,8 +213,8 @@ class Trainer:
             row |= self.validate()
             if check:
                 row |= check(self)
-            self.average.swap()
             self.keep_best(row)
+            self.average.swap()
         row["seconds"] = round(place.seconds, 1)
         self.journal.record(place.step, row)
         self.journal.line(told(place, row))
@@ -226,11 +224,10 @@ class Trainer:
     def validate(self) -> dict[str, Any]:
         """Return the validation loss with the present (averaged) weights, in evaluation mode."""
         self.objective.eval()
+        objective = self.accelerator.unwrap_model(self.objective)
         terms = torch.zeros(2, 3)
         for batch in batches.validation_batches(self.source):
-            measured = self.objective.module(batch.to(self.accelerator.device)) if hasattr(
-                self.objective, "module") else self.objective(
-                    batch.to(self.accelerator.device))  # fmt: skip
+            measured = objective(batch.to(self.accelerator.device))
             terms += torch.stack([measured.sums, measured.counts]).cpu()
         self.objective.train()
         if not float(terms[1].sum()):
@@ -246,6 +243,8 @@ class Trainer:
         if loss < self.place.best:
             self.place.best = loss
             row["best"] = True
+            if self.accelerator.is_main_process:
+                self.save_checkpoint(BEST)
 
     # ------------------------------------------------------------ saving
 
@@ -256,8 +255,6 @@ class Trainer:
             self.average.swap()
             try:
                 self.save_checkpoint(LAST)
-                if self.place.best == self.validation_loss:
-                    self.save_checkpoint(BEST)
             finally:
                 self.average.swap()
 
@@ -289,7 +286,7 @@ def told(place: Place, row: dict[str, Any]) -> str:
 
 @contextmanager
 def asked_to_stop(trainer: Trainer) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the run after the step in progress, saved; a second one at once."""
+    """Let Ctrl-C and SIGTERM end the run, saved, after the step in progress; twice: at once."""
 
     def ask(number: int, _frame: object) -> None:
         if trainer.stopping:
