@@ -1,0 +1,133 @@
+"""List the model files one can choose: the bundled one and those the user imported.
+
+A model file is a `.safetensors` whose header carries a ModelSpec as JSON, so names, styles and
+licence are read with the standard library in well under a millisecond, without torch.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .worker import package_root
+
+BUNDLED = "bundled"
+_HEADER_LIMIT = 100_000_000
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """Describe one model file.
+
+    id: what a request calls it: "bundled", or the file's stem.
+    path: where it lies.
+    name: what a person reads.
+    styles: names of the ways of speaking, in the model's order; never empty.
+    motion: "controls" (named face controls) or "vertices" (a mesh of fixed topology).
+    fps: frames a second that the model was trained on.
+    licence: the label that came with the weights.
+    notes: one paragraph from whoever made the file.
+    megabytes: size on the disk.
+    """
+
+    id: str
+    path: Path
+    name: str
+    styles: tuple[str, ...]
+    motion: str
+    fps: float
+    licence: str
+    notes: str
+    megabytes: float
+
+    @property
+    def checkpoint(self) -> str:
+        """Return what the worker is told to load."""
+        return BUNDLED if self.id == BUNDLED else str(self.path)
+
+
+def bundled_path() -> Path:
+    """Return where the bundled weights lie, present or not."""
+    return package_root() / "model" / "weights" / "bundled.safetensors"
+
+
+def read_header(path: Path) -> Mapping[str, str]:
+    """Return the metadata of a `.safetensors` file.
+
+    Raises ValueError when the file is no such file or was cut short.
+    """
+    with path.open("rb") as stream:
+        start = stream.read(8)
+        size = struct.unpack("<Q", start)[0] if len(start) == 8 else _HEADER_LIMIT + 1
+        if size > _HEADER_LIMIT:
+            raise ValueError(f"{path.name} is not a model file")
+        header = json.loads(stream.read(size).decode("utf-8"))
+    metadata = header.get("__metadata__", {})
+    if not isinstance(metadata, dict):
+        raise ValueError(f"{path.name} carries no description")
+    return metadata
+
+
+def read(path: Path, identifier: str | None = None) -> ModelFile:
+    """Read one model file's description.
+
+    Raises ValueError or OSError when the file cannot be read or carries no spec.
+    """
+    metadata = read_header(path)
+    spec = json.loads(metadata["spec"]) if "spec" in metadata else None
+    if not isinstance(spec, dict):
+        raise ValueError(f"{path.name} carries no model description")
+    return ModelFile(
+        id=identifier or path.stem,
+        path=path,
+        name=str(spec.get("name") or path.stem),
+        styles=tuple(str(style) for style in spec.get("styles") or ("neutral",)),
+        motion=str(spec.get("motion", "vertices")),
+        fps=float(spec.get("fps", 30.0)),
+        licence=str(spec.get("licence") or "no licence stated"),
+        notes=str(spec.get("notes") or ""),
+        megabytes=path.stat().st_size / 1e6,
+    )
+
+
+_seen: dict[tuple[Path, int, int], ModelFile] = {}
+
+
+def _read_once(path: Path, identifier: str | None = None) -> ModelFile | None:
+    """Return the description, read again only when the file changed; None when unreadable."""
+    try:
+        stat = path.stat()
+        key = (path, stat.st_mtime_ns, stat.st_size)
+        if key not in _seen:
+            _seen[key] = read(path, identifier)
+        return _seen[key]
+    except (OSError, ValueError):
+        return None
+
+
+def models(folder: Path | None) -> list[ModelFile]:
+    """List the bundled model, then the files in `folder` by name; unreadable ones are left out."""
+    found = [_read_once(bundled_path(), BUNDLED)]
+    if folder is not None and folder.is_dir():
+        found += [_read_once(path) for path in sorted(folder.glob("*.safetensors"))]
+    return [model for model in found if model is not None]
+
+
+def find(identifier: str, folder: Path | None) -> ModelFile | None:
+    """Return the model with this id or path, or None."""
+    for model in models(folder):
+        if identifier in (model.id, str(model.path)):
+            return model
+    return _read_once(Path(identifier)) if identifier.endswith(".safetensors") else None
+
+
+def style_label(style: str, place: int) -> str:
+    """Return a style's name as a person reads it: "Over-articulated", "Speaker 1 (170728)"."""
+    if style.startswith("FaceTalk_"):
+        return f"Speaker {place} ({style.split('_')[1]})"
+    if len(style) <= 2:
+        return f"Speaker {style.upper()}"
+    return style[:1].upper() + style[1:].replace("_", " ")

@@ -1,0 +1,94 @@
+"""The ways out: mend what keeps a head from speaking or its keys from being seen."""
+
+from __future__ import annotations
+
+import bpy
+from bpy.props import StringProperty
+
+from . import display, head, jobs, live, plan, shape_keys
+from .errors import LipSyncError
+from .operators import refuse
+
+HEAD_FIXES = ("make-editable", "object-mode", "single-user")
+
+
+class DIFFSPEAKER_OT_fix(bpy.types.Operator):
+    """Mend what keeps the head from speaking"""
+
+    bl_idname = "diffspeaker.fix"
+    bl_label = "Fix"
+    bl_options = {"REGISTER", "UNDO"}
+
+    name: StringProperty(name="Fix", description="Which fix", options={"SKIP_SAVE"})
+    head: StringProperty(name="Head", description="Name of the head", options={"SKIP_SAVE"})
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        try:
+            chosen = plan.find_head(context, self.head)
+            mend = head.fix if self.name in HEAD_FIXES else shape_keys.fix
+            mend(chosen, self.name)
+            self._look_again(chosen)
+        except LipSyncError as error:
+            return refuse(self, error)
+        return {"FINISHED"}
+
+    def _look_again(self, chosen: bpy.types.Object) -> None:
+        """Show what is left to mend, or that all is well."""
+        placed = jobs.last()
+        if placed is None or placed.applied is None or placed.head != chosen.name:
+            display.say("Fixed")
+            return
+        findings = shape_keys.verify(chosen, placed.applied)
+        jobs.show_placed(placed.with_findings(findings))
+
+
+class DIFFSPEAKER_OT_make_editable(bpy.types.Operator):
+    """Make a linked head local to this file, so that it can carry shape keys"""
+
+    bl_idname = "diffspeaker.make_editable"
+    bl_label = "Make Head Editable"
+    bl_options = {"REGISTER", "UNDO"}
+
+    head: StringProperty(name="Head", description="Name of the head", options={"SKIP_SAVE"})
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        try:
+            chosen = plan.find_head(context, self.head)
+            head.fix(chosen, "make-editable")
+        except LipSyncError as error:
+            return refuse(self, error)
+        display.say(f"“{chosen.name}” can be animated now")
+        return {"FINISHED"}
+
+
+class DIFFSPEAKER_OT_adjust_all(bpy.types.Operator):
+    """Give every line on this head the live controls of the chosen one"""
+
+    bl_idname = "diffspeaker.adjust_all"
+    bl_label = "Use for All Lines"
+    bl_options = {"REGISTER", "UNDO"}
+
+    head: StringProperty(name="Head", description="Name of the head", options={"SKIP_SAVE"})
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        try:
+            count = live.adjust_all(plan.find_head(context, self.head))
+        except LipSyncError as error:
+            return refuse(self, error)
+        display.say(f"{count} lines use these live controls now")
+        return {"FINISHED"}
+
+
+_CLASSES = (DIFFSPEAKER_OT_fix, DIFFSPEAKER_OT_make_editable, DIFFSPEAKER_OT_adjust_all)
+
+
+def register() -> None:
+    """Register the fixes."""
+    for cls in _CLASSES:
+        bpy.utils.register_class(cls)
+
+
+def unregister() -> None:
+    """Take them off again."""
+    for cls in reversed(_CLASSES):
+        bpy.utils.unregister_class(cls)

@@ -1,0 +1,280 @@
+"""Carry lines from the button to the keys, in the background; own the only timer.
+
+The queue lives in this module and knows names, never pointers. The timer polls the worker, mirrors
+progress into the window manager for panels, and hands a finished motion to `diffspeaker.apply`, so
+that one undo step takes it back. In scripts and in background, where no timer fires, `run` does the
+same in a loop.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterable
+
+import bpy
+
+from . import chores, display, live, motion, placing, preferences, shape_keys
+from .errors import LipSyncError
+from .placing import Placed
+from .schedule import Schedule, State, Task
+
+log = logging.getLogger(__package__)
+
+TICK = 0.1  # seconds between polls while something is under way
+IDLE_TICK = 2.0  # seconds between polls of a warm worker that has nothing to do
+
+_schedule: Schedule | None = None
+_ready: dict[int, Task] = {}
+_numbers = itertools.count(1)
+_last: Placed | None = None
+
+
+# --- asking --------------------------------------------------------------------------------------
+
+
+def busy() -> bool:
+    """Return whether a task waits, runs or is being written."""
+    return bool(_ready) or (_schedule is not None and _schedule.busy)
+
+
+def submit(tasks: Iterable[Task]) -> None:
+    """Queue tasks and return at once; the timer does the rest."""
+    schedule = _open()
+    for task in tasks:
+        schedule.add(task)
+    watch()
+    show()
+
+
+def run(tasks: Iterable[Task], on_step: Callable[[Task], None] | None = None) -> list[Placed]:
+    """Carry tasks through while the caller waits; return what was placed.
+
+    Raises the first failure once all tasks have ended, so that one bad line loses no other.
+    """
+    schedule = _open()
+    mine = [schedule.add(task) for task in tasks]
+    placed: list[Placed] = []
+    try:
+        while any(not task.ended for task in mine) or any(task in schedule.tasks for task in mine):
+            for task in schedule.step():
+                if task not in mine:
+                    _finish(task)
+                elif task.state is State.READY:
+                    placed += _try_place(task)
+            if on_step:
+                for task in mine:
+                    on_step(task)
+            time.sleep(0.01)
+    finally:
+        for task in mine:
+            schedule.cancel(task)
+            _tidy(task)
+        show()
+    for task in mine:
+        if task.error is not None:
+            raise task.error
+    return placed
+
+
+def cancel() -> int:
+    """Give up every task; return how many there were."""
+    if _schedule is None:
+        return 0
+    waiting = list(_schedule.tasks)
+    for task in waiting:
+        _schedule.cancel(task)
+    show()
+    return len(waiting)
+
+
+def take(number: int) -> Task | None:
+    """Return a task that is ready to be written, once."""
+    return _ready.pop(number, None)
+
+
+def last() -> Placed | None:
+    """Return what was placed last, for fixes and checks."""
+    return _last
+
+
+def forget_worker() -> None:
+    """End the worker and drop the queue, so that changed preferences take effect."""
+    global _schedule  # noqa: PLW0603
+    if _schedule is not None:
+        for task in _schedule.tasks:
+            _tidy(task)
+        _schedule.stop()
+        _schedule = None
+
+
+def show() -> None:
+    """Mirror the queue in the panels."""
+    display.show(_schedule.tasks if _schedule is not None else [])
+
+
+def show_placed(placed: Placed) -> None:
+    """Show a result: its sentence, or the first reason why nothing is seen and the way out."""
+    global _last  # noqa: PLW0603
+    _last = placed
+    trouble = next(iter(placed.findings), None)
+    if trouble is None:
+        display.say(placed.sentence)
+        return
+    level = "WARNING" if trouble.blocking else "INFO"
+    display.say(trouble.message, placed.sentence, level, trouble, placed.head)
+
+
+# --- the timer -----------------------------------------------------------------------------------
+
+
+def _open() -> Schedule:
+    global _schedule  # noqa: PLW0603
+    if _schedule is None:
+        _schedule = Schedule(preferences.new_worker, motion.load)
+    return _schedule
+
+
+def watch() -> None:
+    """Make sure the timer runs, and soon: it may be asleep beside an idle worker."""
+    if bpy.app.background:
+        return
+    if bpy.app.timers.is_registered(_tick):
+        bpy.app.timers.unregister(_tick)
+    bpy.app.timers.register(_tick, first_interval=0.0, persistent=True)
+
+
+def _tick() -> float | None:
+    """Do what is due; return the pause until the next look, None when nothing is left to watch."""
+    try:
+        return _look()
+    except Exception:
+        log.exception("lip-sync timer")
+        display.say(
+            "Something unexpected went wrong; the queue was stopped.", "See the log.", "ERROR"
+        )
+        forget_worker()
+        return None
+
+
+def _look() -> float | None:
+    pending = live.look()
+    working = chores.look()
+    if _schedule is None:
+        return live.SETTLE if pending else TICK if working else None
+    was_busy = _schedule.busy
+    for task in _schedule.step():
+        _finish(task)
+    if was_busy:
+        show()
+    if pending:
+        return live.SETTLE
+    if _schedule.busy or working:
+        return TICK
+    if not _schedule.alive:
+        return None
+    if time.monotonic() - _schedule.idle_since > preferences.get().keep_warm * 60:
+        forget_worker()
+        return None
+    return IDLE_TICK
+
+
+def _finish(task: Task) -> None:
+    """Write what is ready through its operator; say why when there is nothing to write."""
+    if task.on_end is not None:
+        task.on_end(task)
+    elif task.state is State.READY:
+        number = next(_numbers)
+        _ready[number] = task
+        try:
+            with bpy.context.temp_override(window=display.window()):
+                bpy.ops.diffspeaker.apply("EXEC_DEFAULT", True, task=number)
+        except RuntimeError as error:
+            display.say(str(error).removeprefix("Error: ").strip(), "", "ERROR")
+        finally:
+            _ready.pop(number, None)
+    elif task.state is State.CANCELLED:
+        display.say(f"“{task.payload.clip}” was cancelled; nothing was changed")
+    elif task.error is not None:
+        display.say(task.error.message, task.error.hint, "ERROR")
+    _tidy(task)
+
+
+def _try_place(task: Task) -> list[Placed]:
+    """Place a task's motion; keep a failure in the task for the caller to raise."""
+    try:
+        placed = placing.place(task.result, task.payload)
+    except LipSyncError as error:
+        task.fail(error)
+        return []
+    show_placed(placed)
+    return [placed]
+
+
+def _tidy(task: Task) -> None:
+    if task.payload.folder is not None:
+        shutil.rmtree(task.payload.folder, ignore_errors=True)
+
+
+# --- other files, undo ---------------------------------------------------------------------------
+
+
+@bpy.app.handlers.persistent
+def _before_load(*_: object) -> None:
+    """Give up tasks that belong to the file that is left; the worker stays warm."""
+    global _last  # noqa: PLW0603
+    _last = None
+    live.forget()
+    for task in _ready.values():
+        _tidy(task)
+    _ready.clear()
+    if _schedule is not None:
+        for task in list(_schedule.tasks):
+            _schedule.cancel(task)
+            _tidy(task)
+
+
+@bpy.app.handlers.persistent
+def _after_load(*_: object) -> None:
+    """Start with a clean message in the new file."""
+    display.say("")
+    show()
+    watch()
+
+
+@bpy.app.handlers.persistent
+def _after_undo(*_: object) -> None:
+    """Make curves and live controls agree again: an undo step may hold one without the other."""
+    for target in bpy.data.objects:
+        if target.type == "MESH" and shape_keys.clips(target):
+            live.adjust_soon(target.name)
+
+
+_HANDLERS = (
+    ("load_pre", _before_load),
+    ("load_post", _after_load),
+    ("undo_post", _after_undo),
+    ("redo_post", _after_undo),
+)
+
+
+def register() -> None:
+    """Listen for other files, undo and redo. The timer and the worker start with the first task."""
+    for name, handler in _HANDLERS:
+        getattr(bpy.app.handlers, name).append(handler)
+
+
+def unregister() -> None:
+    """Stop the timer, the worker and every task; remove the handlers."""
+    if bpy.app.timers.is_registered(_tick):
+        bpy.app.timers.unregister(_tick)
+    for name, handler in _HANDLERS:
+        hooks = getattr(bpy.app.handlers, name)
+        if handler in hooks:
+            hooks.remove(handler)
+    live.forget()
+    _ready.clear()
+    chores.end()
+    forget_worker()

@@ -1,0 +1,309 @@
+"""The verbs: generate, cancel, apply, export, and bring a head.
+
+`generate` called by a script or in background blocks and raises; pressed, it starts a background
+job and listens for Esc.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import bpy
+from bpy.props import BoolProperty, FloatProperty, IntProperty, StringProperty
+from bpy_extras.io_utils import ExportHelper, ImportHelper
+
+from . import (
+    audio,
+    demo_head,
+    display,
+    export,
+    head,
+    jobs,
+    motion,
+    placing,
+    plan,
+    preferences,
+    properties,
+    shape_keys,
+)
+from .choices import Choices
+from .errors import LipSyncError
+
+
+def refuse(operator: bpy.types.Operator, error: LipSyncError) -> set[str]:
+    """Tell a person, or a script as RuntimeError, why nothing was done."""
+    display.say(error.message, error.hint, "ERROR")
+    operator.report({"ERROR"}, str(error))
+    return {"CANCELLED"}
+
+
+class DIFFSPEAKER_OT_generate(Choices, bpy.types.Operator):
+    """Make the head speak the selected sound; the scene's choices hold unless given here"""
+
+    bl_idname = "diffspeaker.generate"
+    bl_label = "Generate Lip-Sync"
+    bl_options = {"REGISTER"}
+
+    head: StringProperty(
+        name="Head",
+        description="Name of the head; empty takes the picked one, or the active object",
+        options={"SKIP_SAVE"},
+    )
+    audio: StringProperty(
+        name="Sound File",
+        description="File to speak; empty takes what the scene says, such as the selected strips",
+        subtype="FILE_PATH",
+        options={"SKIP_SAVE"},
+    )
+    start_frame: FloatProperty(
+        name="Start Frame",
+        description="Frame at which the sound file begins",
+        default=1.0,
+        options={"SKIP_SAVE"},
+    )
+
+    _listening = False
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        try:
+            placed = jobs.run(self._tasks(context))
+        except LipSyncError as error:
+            return refuse(self, error)
+        for one in placed:
+            self.report({"INFO"}, one.sentence)
+        return {"FINISHED"}
+
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        try:
+            jobs.submit(self._tasks(context))
+        except LipSyncError as error:
+            return refuse(self, error)
+        if DIFFSPEAKER_OT_generate._listening:
+            return {"FINISHED"}
+        DIFFSPEAKER_OT_generate._listening = True
+        context.window_manager.modal_handler_add(self)
+        return {"RUNNING_MODAL"}
+
+    def modal(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        """Let every event through; Esc gives the jobs up, unless it is to stop the playback."""
+        if not jobs.busy():
+            DIFFSPEAKER_OT_generate._listening = False
+            return {"FINISHED", "PASS_THROUGH"}
+        playing = context.screen is not None and context.screen.is_animation_playing
+        if event.type == "ESC" and event.value == "PRESS" and not playing:
+            jobs.cancel()
+            DIFFSPEAKER_OT_generate._listening = False
+            return {"CANCELLED"}
+        return {"PASS_THROUGH"}
+
+    def cancel(self, _context: bpy.types.Context) -> None:
+        """Stop listening: another file is being loaded, or Blender quits."""
+        DIFFSPEAKER_OT_generate._listening = False
+
+    def _tasks(self, context: bpy.types.Context) -> list[Any]:
+        preferences.require_runtime()
+        file = bpy.path.abspath(self.audio) if self.audio else ""
+        return plan.tasks(context, self, head_name=self.head, file=file, start=self.start_frame)
+
+
+class DIFFSPEAKER_OT_cancel(bpy.types.Operator):
+    """Stop the lip-sync job and those that wait behind it; nothing is changed"""
+
+    bl_idname = "diffspeaker.cancel"
+    bl_label = "Cancel Lip-Sync"
+
+    @classmethod
+    def poll(cls, _context: bpy.types.Context) -> bool:
+        if jobs.busy():
+            return True
+        cls.poll_message_set("No lip-sync job is running")
+        return False
+
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        jobs.cancel()
+        return {"FINISHED"}
+
+
+class DIFFSPEAKER_OT_apply(bpy.types.Operator):
+    """Write a finished motion on its head"""
+
+    bl_idname = "diffspeaker.apply"
+    bl_label = "Lip-Sync"
+    bl_options = {"UNDO", "INTERNAL"}
+
+    task: IntProperty(options={"HIDDEN", "SKIP_SAVE"})
+    filepath: StringProperty(
+        name="Motion File",
+        description="Motion that the model wrote earlier (.npz)",
+        subtype="FILE_PATH",
+        options={"SKIP_SAVE"},
+    )
+    head: StringProperty(name="Head", description="Name of the head", options={"SKIP_SAVE"})
+    clip: StringProperty(name="Line", description="Name of the result", options={"SKIP_SAVE"})
+    start_frame: FloatProperty(name="Start Frame", default=1.0, options={"SKIP_SAVE"})
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        try:
+            task = jobs.take(self.task)
+            if task is not None:
+                placed = placing.place(task.result, task.payload)
+            else:
+                placed = self._place_file(context)
+        except LipSyncError as error:
+            return refuse(self, error)
+        jobs.show_placed(placed)
+        self.report({"INFO"}, placed.sentence)
+        return {"FINISHED"}
+
+    def _place_file(self, context: bpy.types.Context) -> placing.Placed:
+        path = Path(bpy.path.abspath(self.filepath))
+        result = motion.load(path)
+        where = plan.placement_for_file(
+            context,
+            plan.find_head(context, self.head),
+            clip=self.clip or path.stem,
+            start_frame=self.start_frame,
+            seconds=len(result.weights) / result.fps,
+        )
+        return placing.place(result, where)
+
+
+class DIFFSPEAKER_OT_export(bpy.types.Operator, ExportHelper):
+    """Write the speaking head to a file, with settings that keep its animation"""
+
+    bl_idname = "diffspeaker.export"
+    bl_label = "Export Speaking Head"
+
+    filename_ext = ""
+    check_extension = None
+
+    head: StringProperty(
+        name="Head",
+        description="Name of the head; empty takes the picked one, or the active object",
+        options={"SKIP_SAVE"},
+    )
+    nonnegative: BoolProperty(
+        name="Never Negative",
+        description="Split keys that go below zero in two, for engines that clamp to 0..1",
+        options={"SKIP_SAVE"},
+    )
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        if properties.settings(context).head or head.find_head(context):
+            return True
+        cls.poll_message_set("Pick a head first")
+        return False
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        chosen = plan.find_head(context, self.head)
+        folder = Path(bpy.data.filepath).parent if bpy.data.filepath else Path.home()
+        suffix = properties.settings(context).export_format.lower()
+        self.filepath = str(folder / f"{plan.file_name(chosen.name)}.{suffix}")
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        settings = properties.settings(context)
+        try:
+            chosen = plan.find_head(context, self.head)
+            path = Path(bpy.path.abspath(self.filepath))
+            if not path.suffix:
+                path = path.with_suffix("." + settings.export_format.lower())
+            sound = plan.sound_of(context, chosen) if settings.export_audio else None
+            report = export.export(
+                [chosen],
+                path,
+                with_audio=sound,
+                nonnegative=self.nonnegative,
+                scene=audio.sequencer_scene(context),
+            )
+        except LipSyncError as error:
+            return refuse(self, error)
+        display.say(report.sentence(), " ".join(report.remarks))
+        self.report({"INFO"}, report.sentence())
+        return {"FINISHED"}
+
+
+class DIFFSPEAKER_OT_add_demo_head(bpy.types.Operator):
+    """Add a head that can speak at once, with eyes, teeth, materials, camera and light"""
+
+    bl_idname = "diffspeaker.add_demo_head"
+    bl_label = "Add Demo Head"
+    bl_options = {"REGISTER", "UNDO"}
+
+    stage: BoolProperty(
+        name="Camera and Light",
+        description="Add a camera and a light, too, where the scene has none",
+        default=True,
+    )
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        try:
+            added = demo_head.add_demo_head(context, stage=self.stage)
+        except LipSyncError as error:
+            return refuse(self, error)
+        properties.settings(context).head = added
+        return {"FINISHED"}
+
+
+class DIFFSPEAKER_OT_import_flame_head(bpy.types.Operator, ImportHelper):
+    """Add your own FLAME head from the template's file; no code in it is run"""
+
+    bl_idname = "diffspeaker.import_flame_head"
+    bl_label = "Import FLAME Head"
+    bl_options = {"REGISTER", "UNDO"}
+
+    filter_glob: StringProperty(default="*.ply;*.obj;*.pkl;*.npz", options={"HIDDEN"})
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        try:
+            added = head.import_flame(bpy.path.abspath(self.filepath))
+        except LipSyncError as error:
+            return refuse(self, error)
+        properties.settings(context).head = added
+        return {"FINISHED"}
+
+
+class DIFFSPEAKER_OT_remove_result(bpy.types.Operator):
+    """Take the chosen line off the head again; other keys and actions stay"""
+
+    bl_idname = "diffspeaker.remove_result"
+    bl_label = "Remove Line"
+    bl_options = {"REGISTER", "UNDO"}
+
+    head: StringProperty(name="Head", options={"SKIP_SAVE"})
+    clip: StringProperty(name="Line", description="Empty takes all lines", options={"SKIP_SAVE"})
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        try:
+            chosen = plan.find_head(context, self.head)
+            count = shape_keys.remove_motion(chosen, self.clip)
+        except LipSyncError as error:
+            return refuse(self, error)
+        display.say(f"{self.clip or 'Every line'} was removed, {count} shape keys with it")
+        return {"FINISHED"}
+
+
+_CLASSES = (
+    DIFFSPEAKER_OT_generate,
+    DIFFSPEAKER_OT_cancel,
+    DIFFSPEAKER_OT_apply,
+    DIFFSPEAKER_OT_export,
+    DIFFSPEAKER_OT_add_demo_head,
+    DIFFSPEAKER_OT_import_flame_head,
+    DIFFSPEAKER_OT_remove_result,
+)
+
+
+def register() -> None:
+    """Register the operators."""
+    for cls in _CLASSES:
+        bpy.utils.register_class(cls)
+
+
+def unregister() -> None:
+    """Take them off again."""
+    for cls in reversed(_CLASSES):
+        bpy.utils.unregister_class(cls)

@@ -1,0 +1,319 @@
+"""What one sees: the Lip-Sync tab in the sidebars of the 3D Viewport and the Sequencer.
+
+Every panel is written once and shown in both editors. Nothing hides when it cannot work: it greys
+out and says why.
+"""
+
+from __future__ import annotations
+
+import textwrap
+
+import bpy
+
+from . import audio, head, plan, preferences, properties, shape_keys
+from .display import time_left
+from .errors import LipSyncError
+from .preferences_view import draw_chore
+from .presets import DIFFSPEAKER_PT_presets
+
+_ICONS = {"INFO": "CHECKMARK", "WARNING": "ERROR", "ERROR": "CANCEL"}
+_refusals: dict[tuple[object, ...], str] = {}
+
+
+class _Sidebar:
+    """Stand in the Lip-Sync tab."""
+
+    bl_region_type = "UI"
+    bl_category = "Lip-Sync"
+
+    def prepared(self) -> bpy.types.UILayout:
+        """Return the layout, labels split off and without animation dots."""
+        self.layout.use_property_split = True
+        self.layout.use_property_decorate = False
+        return self.layout
+
+
+class _Child(_Sidebar):
+    bl_options = {"DEFAULT_CLOSED"}
+
+
+class _Main(_Sidebar):
+    bl_label = "Lip-Sync"
+
+    def draw_header_preset(self, _context: bpy.types.Context) -> None:
+        DIFFSPEAKER_PT_presets.draw_panel_header(self.layout)
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, settings = self.prepared(), properties.settings(context)
+        if not preferences.runtime_ready():
+            _draw_welcome(layout, context)
+        column = layout.column()
+        column.prop(settings, "model")
+        column.prop(settings, "style")
+        column = layout.column()
+        column.prop(settings, "head")
+        chosen = chosen_head(context)
+        if chosen is None:
+            _draw_no_head(layout)
+        _draw_sound(layout, context, settings)
+        _draw_button(layout, context, chosen)
+        _draw_message(layout, context)
+
+
+class _Performance(_Child):
+    bl_label = "Performance"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, settings = self.prepared(), properties.settings(context)
+        layout.prop(settings, "intensity")
+        layout.prop(settings, "expression")
+        layout.prop(settings, "seed")
+        layout.prop(settings, "gate")
+        column = layout.column(align=True)
+        column.prop(settings, "style_blend", text="Blend Style")
+        row = column.row()
+        row.active = settings.style_blend > 0
+        row.prop(settings, "second_style", text="With")
+
+
+class _Keys(_Child):
+    bl_label = "Keys"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, settings = self.prepared(), properties.settings(context)
+        layout.prop(settings, "output")
+        column = layout.column()
+        column.active = settings.output in {"NAMED", "COMPACT"}
+        column.prop(settings, "tolerance", text="Accuracy (mm)")
+        column.prop(settings, "detail")
+        column = layout.column(heading="Thin Keys")
+        column.active = settings.output in {"NAMED", "COMPACT"}
+        row = column.row(align=True)
+        row.prop(settings, "thin", text="")
+        sub = row.row()
+        sub.active = settings.thin
+        sub.prop(settings, "thin_tolerance", text="mm")
+        row = layout.row()
+        row.active = settings.output != "CACHE"
+        row.prop(settings, "nla")
+
+
+class _Sampling(_Child):
+    bl_label = "Sampling"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, settings = self.prepared(), properties.settings(context)
+        layout.prop(settings, "sampler")
+        layout.prop(settings, "steps")
+        layout.prop(settings, "guidance")
+
+
+class _Live(_Child):
+    bl_label = "Live Controls"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, chosen = self.prepared(), chosen_head(context)
+        lines = shape_keys.clips(chosen) if chosen is not None else ()
+        if not lines:
+            layout.label(text="Generate a line first", icon="INFO")
+            return
+        controls = properties.adjust(chosen)
+        layout.prop(controls, "clip")
+        column = layout.column(align=True)
+        for name in ("intensity", "jaw", "lips", "upper", "expression"):
+            column.prop(controls, name, slider=True)
+        layout.prop(controls, "smoothing")
+        layout.prop(controls, "offset")
+        row = layout.row(align=True)
+        if len(lines) > 1:
+            row.operator("diffspeaker.adjust_all").head = chosen.name
+        remove = row.operator("diffspeaker.remove_result", icon="TRASH")
+        remove.head, remove.clip = chosen.name, controls.clip
+
+
+class _Export(_Child):
+    bl_label = "Export"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, settings = self.prepared(), properties.settings(context)
+        layout.prop(settings, "export_format")
+        layout.prop(settings, "export_audio")
+        layout.operator("diffspeaker.export", icon="EXPORT")
+
+
+# --- parts of the main panel ---------------------------------------------------------------------
+
+
+def chosen_head(context: bpy.types.Context) -> bpy.types.Object | None:
+    """Return the head the panel speaks of: the picked one, else the active object, else the one."""
+    return properties.settings(context).head or head.find_head(context)
+
+
+def why_not(context: bpy.types.Context, chosen: bpy.types.Object | None) -> str:
+    """Return why nothing can be generated now, in a sentence; "" when all is ready."""
+    if not preferences.runtime_ready():
+        return "Install the model runtime first"
+    if chosen is None:
+        return "Pick a head, or add the demo head"
+    settings = properties.settings(context)
+    if settings.source == "STRIPS" and not audio.selected_strips(context):
+        return "Select a sound strip in the sequencer"
+    if settings.source == "FILE" and not settings.audio_file:
+        return "Choose a sound file"
+    if settings.source == "SPEAKER" and settings.speaker is None:
+        return "Pick a Speaker object"
+    return _refusal(chosen, plan.model_of(context))
+
+
+def _refusal(chosen: bpy.types.Object, model: object) -> str:
+    """Return why this head is refused; looked at again only when something about it changed."""
+    mesh = chosen.data
+    counts = (len(mesh.vertices), len(mesh.edges), len(mesh.polygons), mesh.users)
+    state = (chosen.mode, chosen.library, mesh.library, mesh.override_library)
+    key = (chosen.name_full, mesh.name_full, *counts, *map(str, state), model and model.id)
+    if key not in _refusals:
+        _refusals.clear()
+        try:
+            plan.check(chosen, model)
+            _refusals[key] = ""
+        except LipSyncError as error:
+            _refusals[key] = str(error)
+    return _refusals[key]
+
+
+def wrapped(layout: bpy.types.UILayout, context: bpy.types.Context, text: str, icon: str) -> None:
+    """Write a sentence over as many lines as the sidebar's width asks for."""
+    scale = context.preferences.system.ui_scale
+    width = max(24, int((context.region.width / scale - 50) / 6.2))
+    column = layout.column(align=True)
+    for number, line in enumerate(textwrap.wrap(text, width)):
+        column.label(text=line, icon="BLANK1" if number else icon)
+
+
+def _draw_welcome(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    """Offer the runtime on first use."""
+    box = layout.box()
+    status = properties.status(context)
+    if status.chore:
+        draw_chore(box, status)
+        return
+    wrapped(box, context, preferences.runtime_trouble(), "INFO")
+    box.operator("diffspeaker.install_runtime", icon="IMPORT")
+    box.operator("diffspeaker.open_preferences", icon="PREFERENCES")
+
+
+def _draw_no_head(layout: bpy.types.UILayout) -> None:
+    column = layout.column(align=True)
+    column.operator("diffspeaker.add_demo_head", icon="USER")
+    column.operator("diffspeaker.import_flame_head", icon="IMPORT")
+
+
+def _draw_sound(
+    layout: bpy.types.UILayout,
+    context: bpy.types.Context,
+    settings: properties.DIFFSPEAKER_PG_settings,
+) -> None:
+    """Show where the sound comes from and what is chosen there."""
+    layout.prop(settings, "source", expand=True)
+    column = layout.column()
+    if settings.source == "FILE":
+        column.prop(settings, "audio_file", text="File")
+        column.prop(settings, "audio_start")
+        return
+    if settings.source == "SPEAKER":
+        column.prop(settings, "speaker")
+        return
+    strips = audio.selected_strips(context)
+    for strip in strips[:3]:
+        split = column.split(factor=0.4)
+        split.label()
+        split.label(text=strip.name, icon="SOUND")
+    if len(strips) > 3:
+        split = column.split(factor=0.4)
+        split.label()
+        split.label(text=f"and {len(strips) - 3} more", icon="BLANK1")
+    if len(strips) > 1:
+        column.prop(settings, "strips")
+
+
+def _draw_button(
+    layout: bpy.types.UILayout, context: bpy.types.Context, chosen: bpy.types.Object | None
+) -> None:
+    """Show the button, or the progress of the job in its place."""
+    status = properties.status(context)
+    if status.busy:
+        draw_progress(layout, status)
+        return
+    reason = why_not(context, chosen)
+    row = layout.row()
+    row.scale_y = 1.4
+    row.enabled = not reason
+    row.operator_context = "INVOKE_DEFAULT"
+    row.operator("diffspeaker.generate", icon="PLAY")
+    if reason and preferences.runtime_ready():
+        wrapped(layout, context, reason, "INFO")
+
+
+def draw_progress(layout: bpy.types.UILayout, status: properties.DIFFSPEAKER_PG_status) -> None:
+    """Show the bar, the time that is left and the way to stop."""
+    row = layout.row(align=True)
+    text = " · ".join(part for part in (status.stage, time_left(status.seconds_left)) if part)
+    row.progress(text=text, factor=status.fraction)
+    row.operator("diffspeaker.cancel", text="", icon="X")
+    if status.waiting:
+        layout.label(text=f"{status.line}, {status.waiting} more waiting", icon="BLANK1")
+
+
+def _draw_message(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    """Show the last sentence, and the button that mends what it speaks of."""
+    status = properties.status(context)
+    if status.busy or not status.message:
+        return
+    wrapped(layout, context, status.message, _ICONS[status.level])
+    if status.hint:
+        wrapped(layout, context, status.hint, "BLANK1")
+    if status.fix:
+        fix = layout.operator(
+            "diffspeaker.fix", text=status.fix_label or "Fix", icon="TOOL_SETTINGS"
+        )
+        fix.name, fix.head = status.fix, status.head
+
+
+# --- both editors --------------------------------------------------------------------------------
+
+_EDITORS = (("", "VIEW_3D"), ("sequencer_", "SEQUENCE_EDITOR"))
+_PANELS = (
+    ("performance", _Performance),
+    ("keys", _Keys),
+    ("sampling", _Sampling),
+    ("live", _Live),
+    ("export", _Export),
+)
+
+
+def _in_both_editors() -> list[type[bpy.types.Panel]]:
+    """Return one class a panel and editor: DIFFSPEAKER_PT_main, DIFFSPEAKER_PT_sequencer_main, …"""
+    made = []
+    for prefix, space in _EDITORS:
+        main = f"DIFFSPEAKER_PT_{prefix}main"
+        made.append(type(main, (_Main, bpy.types.Panel), {"bl_space_type": space}))
+        for name, content in _PANELS:
+            body = {"bl_space_type": space, "bl_parent_id": main}
+            made.append(type(f"DIFFSPEAKER_PT_{prefix}{name}", (content, bpy.types.Panel), body))
+    return made
+
+
+_CLASSES = _in_both_editors()
+
+
+def register() -> None:
+    """Register the panels of both editors."""
+    for cls in _CLASSES:
+        bpy.utils.register_class(cls)
+
+
+def unregister() -> None:
+    """Take them off again."""
+    _refusals.clear()
+    for cls in reversed(_CLASSES):
+        bpy.utils.unregister_class(cls)

@@ -1,0 +1,123 @@
+"""Put a finished motion on its head, check that the head moves, and say so in one sentence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import bpy
+
+from . import audio, head, motion, plan, pointcache, preferences, shape_keys
+from .errors import Finding, HeadError
+from .motion import Adjustments, Motion
+from .plan import Placement
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Say what came of a motion.
+
+    head, clip: names of the object and of the result on it.
+    sentence: "Mouth moved 14.2 mm over 212 frames, sound in sync".
+    findings: why nothing would be seen; empty when all is well.
+    """
+
+    head: str
+    clip: str
+    sentence: str
+    millimetres: float
+    frames: tuple[int, int]
+    keyframes: int
+    findings: tuple[Finding, ...] = ()
+    applied: shape_keys.Applied | None = None
+
+    def with_findings(self, findings: tuple[Finding, ...]) -> Placed:
+        """Return the same result after another look at it."""
+        return replace(self, findings=tuple(findings))
+
+
+def place(result: Motion, placement: Placement) -> Placed:
+    """Write a motion where its placement says. Raises HeadError or MotionError."""
+    scene = bpy.data.scenes.get(placement.scene) or bpy.context.scene
+    target = bpy.data.objects.get(placement.head)
+    if target is None:
+        raise HeadError(
+            f"The head “{placement.head}” is no longer in this file.",
+            "Undo its removal or its new name, or pick another head, and generate again.",
+        )
+    start = first_frame(scene, placement)
+    if placement.mode == "cache":
+        return _place_cache(result, placement, target, scene, start)
+    applied = shape_keys.apply_motion(
+        target,
+        result,
+        mode=placement.mode,
+        start_frame=start,
+        nla=placement.nla,
+        clip=placement.clip,
+        scene=scene,
+        tolerance=placement.tolerance,
+        adjustments=Adjustments(intensity=placement.intensity),
+    )
+    findings = applied.findings or shape_keys.verify(target, applied, scene=scene)
+    sentence = applied.sentence()
+    if not findings:
+        sentence += f", {sync(scene, placement, applied.frames, start)}"
+    return Placed(
+        target.name,
+        applied.clip,
+        sentence,
+        applied.millimetres,
+        applied.frames,
+        applied.keyframes,
+        tuple(findings),
+        applied,
+    )
+
+
+def first_frame(scene: bpy.types.Scene, placement: Placement) -> float:
+    """Return the frame at which the sound begins, also when its strip was moved meanwhile."""
+    start = placement.start * audio.scene_fps(scene)
+    strip = plan.strip_named(scene, placement.strip)
+    return start if strip is None else start + plan.left_frame(strip) - placement.handle
+
+
+def sync(
+    scene: bpy.types.Scene, placement: Placement, frames: tuple[int, int], start: float
+) -> str:
+    """Say whether the keys span the sound: to half a frame at its start, to two at its end."""
+    length = placement.duration * audio.scene_fps(scene)
+    early, late = frames[0] - start, frames[1] - (start + length)
+    if abs(early) <= 1.0 and abs(late) <= 2.0:
+        return "sound in sync"
+    return f"but the sound runs from frame {start:.0f} to {start + length:.0f}"
+
+
+def cache_path(placement: Placement) -> Path:
+    """Return where a point cache goes: beside a saved file, else in the cache folder."""
+    name = plan.file_name(f"{placement.head}-{placement.clip}") + ".pc2"
+    if bpy.data.filepath:
+        return Path(bpy.data.filepath).parent / "diffspeaker_cache" / name
+    return preferences.cache_folder() / name
+
+
+def _place_cache(
+    result: Motion,
+    placement: Placement,
+    target: bpy.types.Object,
+    scene: bpy.types.Scene,
+    start: float,
+) -> Placed:
+    """Write a PC2 file and play it on the head."""
+    fps = audio.scene_fps(scene)
+    shown = motion.adjust(result, Adjustments(intensity=placement.intensity))
+    path = cache_path(placement)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    template, _triangles = head.face_arrays(target)
+    pointcache.write_cache(shown, template, path, fps=fps, start_frame=start)
+    pointcache.apply_cache(target, path, start)
+    moved = motion.travel(shown, head.millimetres(target, scene))
+    count = round(len(shown.weights) * fps / shown.fps)
+    sentence = f"Point cache {path.name}: mouth moves {moved:.1f} mm over {count} frames"
+    first = round(start)
+    return Placed(target.name, placement.clip, sentence, moved, (first, first + count - 1), 0)

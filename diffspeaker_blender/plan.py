@@ -1,0 +1,249 @@
+"""Turn what is chosen and selected into tasks: one sound, one head, one place on the timeline.
+
+Everything a task needs of Blender is read here, at the click. Later only names are kept, because
+pointers do not survive an undo or another file.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import bpy
+
+from . import audio, catalogue, head, preferences, properties
+from .audio import AudioClip
+from .errors import AudioError, HeadError
+from .schedule import Task
+
+_MODES = {"NAMED": "named", "COMPACT": "compact", "FRAMES": "every frame", "CACHE": "cache"}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Say where a result goes.
+
+    scene, head, clip: names; the clip's is also the name of the result on the head.
+    start, duration: seconds on the scene's timeline.
+    strip, handle: name of the first strip and the frame it began at, to follow it when it is moved
+    while the model works; "" when the sound is no strip.
+    mode: "named", "compact", "every frame" or "cache".
+    tolerance: millimetres that thinning may cost; 0 keeps every key.
+    folder: the task's own files, removed when it ends; None when there are none.
+    """
+
+    scene: str
+    head: str
+    clip: str
+    start: float
+    duration: float
+    strip: str
+    handle: float
+    mode: str
+    nla: bool
+    tolerance: float
+    intensity: float
+    folder: Path | None
+
+
+def choices(context: bpy.types.Context, operator: Any = None) -> SimpleNamespace:
+    """Return the scene's choices, overridden by what was set on the operator."""
+    stored = properties.settings(context)
+    chosen = {}
+    for name in properties.Choices.__annotations__:
+        given = operator is not None and operator.properties.is_property_set(name)
+        chosen[name] = getattr(operator if given else stored, name)
+    return SimpleNamespace(**chosen)
+
+
+def find_head(context: bpy.types.Context, name: str = "") -> bpy.types.Object:
+    """Return the head by name, else the picked one, else the active object, else the only one.
+
+    Raises HeadError.
+    """
+    if name:
+        found = bpy.data.objects.get(name)
+        if found is None:
+            raise HeadError(f"There is no object called “{name}”.", "Check the head's name.")
+        return found
+    found = properties.settings(context).head or head.find_head(context)
+    if found is None:
+        raise HeadError(
+            "There is no head in this scene.", "Pick your head mesh, or add the demo head."
+        )
+    return found
+
+
+def clip_sources(
+    context: bpy.types.Context, strips_as: str = "SEPARATE", file: str = "", start: float = 1.0
+) -> list[tuple[AudioClip, str, float]]:
+    """Return the chosen sounds, each with its strip's name and left frame ("" and 0 without strip).
+
+    A `file` given by name (a script's) wins over what the scene says; `start` is its frame.
+    Raises AudioError.
+    """
+    settings = properties.settings(context)
+    scene = audio.sequencer_scene(context) or context.scene
+    fps = audio.scene_fps(scene)
+    if file or settings.source == "FILE":
+        path = file or bpy.path.abspath(settings.audio_file)
+        if not path:
+            raise AudioError("No sound file is chosen.", "Choose a file, or select a strip.")
+        return [(audio.file_clip(path, (start if file else settings.audio_start) / fps), "", 0.0)]
+    if settings.source == "SPEAKER":
+        if settings.speaker is None:
+            raise AudioError("No Speaker object is chosen.", "Pick one in the Lip-Sync panel.")
+        return [(audio.speaker_clip(settings.speaker, scene), "", 0.0)]
+    strips = audio.selected_strips(context)
+    if not strips:
+        raise AudioError(
+            "No sound strip is selected.",
+            "Select a sound strip in the sequencer, or choose a file.",
+        )
+    if strips_as == "JOINED" and len(strips) > 1:
+        return [(audio.strips_clip(scene, strips), strips[0].name, left_frame(strips[0]))]
+    return [(audio.strip_clip(scene, strip), strip.name, left_frame(strip)) for strip in strips]
+
+
+def left_frame(strip: Any) -> float:
+    """Return the first frame on which a strip is heard (renamed in Blender 5.2)."""
+    return float(strip.left_handle if hasattr(strip, "left_handle") else strip.frame_final_start)
+
+
+def tasks(
+    context: bpy.types.Context,
+    operator: Any = None,
+    *,
+    head_name: str = "",
+    file: str = "",
+    start: float = 1.0,
+) -> list[Task]:
+    """Return the tasks of one click. Raises AudioError and HeadError; nothing is started."""
+    chosen = choices(context, operator)
+    model = catalogue.find(chosen.model, preferences.models_folder())
+    target = find_head(context, head_name)
+    check(target, model)
+    sources = clip_sources(context, chosen.strips, file, start)
+    return [_task(context, chosen, model, target, *source) for source in sources]
+
+
+def model_of(context: bpy.types.Context) -> catalogue.ModelFile | None:
+    """Return the model the scene has chosen, None when its file is missing."""
+    return catalogue.find(properties.settings(context).model, preferences.models_folder())
+
+
+def check(target: bpy.types.Object, model: catalogue.ModelFile | None) -> None:
+    """Refuse a head the model cannot move, naming why. Raises HeadError."""
+    need = "flame" if model is not None and model.motion == "vertices" else "any"
+    report = head.check_head(target, need)
+    if not report.usable:
+        raise HeadError(report.reason)
+
+
+def _task(
+    context: bpy.types.Context,
+    chosen: SimpleNamespace,
+    model: catalogue.ModelFile | None,
+    target: bpy.types.Object,
+    clip: AudioClip,
+    strip: str,
+    handle: float,
+) -> Task:
+    folder = Path(tempfile.mkdtemp(prefix="task-", dir=preferences.work_folder()))
+    scene = audio.sequencer_scene(context) or context.scene
+    fields = clip.request(folder) | {
+        "checkpoint": model.checkpoint if model else chosen.model,
+        "face": str(head.write_face(target, folder / "face.npz")),
+        "style": _style(chosen) if model else None,
+        "steps": chosen.steps or None,
+        "sampler": None if chosen.sampler == "DEFAULT" else chosen.sampler,
+        "guidance": chosen.guidance or None,
+        "expression": chosen.expression,
+        "gate": chosen.gate,
+        "seed": chosen.seed,
+        "tolerance": chosen.tolerance,
+        "detail": chosen.detail,
+        "device": preferences.get().device,
+        "output": str(folder / "motion.npz"),
+    }
+    placement = Placement(
+        scene=scene.name,
+        head=target.name,
+        clip=clip.name,
+        start=clip.start,
+        duration=clip.duration,
+        strip=strip,
+        handle=handle,
+        mode=_MODES[chosen.output],
+        nla=chosen.nla,
+        tolerance=chosen.thin_tolerance if chosen.thin else 0.0,
+        intensity=chosen.intensity,
+        folder=folder,
+    )
+    return Task(fields, placement)
+
+
+def placement_for_file(
+    context: bpy.types.Context,
+    target: bpy.types.Object,
+    *,
+    clip: str,
+    start_frame: float,
+    seconds: float,
+) -> Placement:
+    """Return a placement for a motion that already lies in a file, as the scene's choices say."""
+    chosen = choices(context)
+    scene = audio.sequencer_scene(context) or context.scene
+    return Placement(
+        scene=scene.name,
+        head=target.name,
+        clip=clip,
+        start=start_frame / audio.scene_fps(scene),
+        duration=seconds,
+        strip="",
+        handle=0.0,
+        mode=_MODES[chosen.output],
+        nla=chosen.nla,
+        tolerance=chosen.thin_tolerance if chosen.thin else 0.0,
+        intensity=chosen.intensity,
+        folder=None,
+    )
+
+
+def sound_of(context: bpy.types.Context, target: bpy.types.Object) -> AudioClip | None:
+    """Return the sound of the line that a head's live controls show, by its strip's name."""
+    scene = audio.sequencer_scene(context) or context.scene
+    strip = strip_named(scene, properties.adjust(target).clip)
+    if strip is not None:
+        return audio.strip_clip(scene, strip)
+    try:
+        return clip_sources(context)[0][0]
+    except AudioError:
+        return None
+
+
+def strip_named(scene: bpy.types.Scene, name: str) -> Any | None:
+    """Return a sequencer strip by name, inside metas too (renamed in Blender 4.4)."""
+    editor = scene.sequence_editor
+    if editor is None or not name:
+        return None
+    every = editor.strips_all if hasattr(editor, "strips_all") else editor.sequences_all
+    return every.get(name)
+
+
+def _style(chosen: SimpleNamespace) -> str | dict[str, float] | None:
+    """Return one style, or a mix of two by their shares; None for a model without names."""
+    if not chosen.style:
+        return None
+    if chosen.style_blend <= 0 or chosen.second_style in ("", chosen.style):
+        return str(chosen.style)
+    return {chosen.style: 1.0 - chosen.style_blend, chosen.second_style: chosen.style_blend}
+
+
+def file_name(text: str) -> str:
+    """Return a name that every file system takes, letters of any language kept."""
+    return re.sub(r"[^\w\-]+", "_", text).strip("_") or "line"

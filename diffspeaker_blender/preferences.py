@@ -1,0 +1,230 @@
+"""Hold what belongs to the machine, not to a file: runtime, device, model files, cache.
+
+Everything else asks through the functions here, which also answer when the add-on is used without
+an entry in the preferences (a script that registers it by hand).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bpy
+from bpy.props import EnumProperty, FloatProperty, StringProperty
+
+from . import runtime
+from .errors import SetupError
+from .worker import Worker, package_root, worker_command
+
+PYTHON_VARIABLE = "DIFFSPEAKER_PYTHON"
+RUNTIMES = (
+    ("INSTALL", "Install", "Make a Python of our own with everything the model needs"),
+    ("WHEELS", "From Folder", "The same, without network, from a folder of wheels"),
+    ("PYTHON", "Use This Python", "Use a Python that has PyTorch already"),
+)
+DEVICES = (
+    ("auto", "Automatic", "The fastest this machine has"),
+    ("cpu", "CPU", "Always works; about as fast as speech on four cores"),
+    ("cuda", "CUDA", "NVIDIA graphics card"),
+    ("mps", "Metal", "Apple graphics"),
+)
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What holds without an entry in the preferences; the fields mirror the entry's."""
+
+    source: str = "INSTALL"
+    python: str = ""
+    wheels: str = ""
+    device: str = "auto"
+    keep_warm: float = 10.0
+    cache: str = ""
+    report: str = ""
+
+
+def _changed(_self: object, _context: object) -> None:
+    """Start the next job with what was just chosen."""
+    from . import jobs
+
+    jobs.forget_worker()
+
+
+class DIFFSPEAKER_AP_preferences(bpy.types.AddonPreferences):
+    """Show and store the machine's settings."""
+
+    bl_idname = __package__
+
+    source: EnumProperty(
+        name="Runtime",
+        description="Where the Python with PyTorch comes from",
+        items=RUNTIMES,
+        update=_changed,
+    )
+    python: StringProperty(
+        name="Python",
+        description="Python interpreter that has PyTorch, transformers, soundfile and soxr",
+        subtype="FILE_PATH",
+        update=_changed,
+    )
+    wheels: StringProperty(
+        name="Wheels",
+        description="Folder with the wheels that the runtime is made of",
+        subtype="DIR_PATH",
+    )
+    device: EnumProperty(
+        name="Device",
+        description="What the model runs on",
+        items=DEVICES,
+        update=_changed,
+    )
+    keep_warm: FloatProperty(
+        name="Keep Warm",
+        description="Minutes that the model stays loaded after its last job; 0 ends it at once",
+        default=Defaults.keep_warm,
+        min=0.0,
+        soft_max=60.0,
+        precision=0,
+    )
+    cache: StringProperty(
+        name="Folder",
+        description="Point caches of unsaved files and the worker's log; empty takes our own",
+        subtype="DIR_PATH",
+    )
+    report: StringProperty(name="Last Report", options={"SKIP_SAVE"})
+
+    def draw(self, context: bpy.types.Context) -> None:
+        from . import preferences_view
+
+        preferences_view.draw(self, context)
+
+
+def get() -> DIFFSPEAKER_AP_preferences | Defaults:
+    """Return the add-on's preferences, or their defaults where it has no entry."""
+    entry = bpy.context.preferences.addons.get(__package__)
+    found = entry.preferences if entry is not None else None
+    return found if found is not None else Defaults()
+
+
+# --- folders -------------------------------------------------------------------------------------
+
+
+def user_folder(*parts: str) -> Path:
+    """Return (and make) a folder of ours that outlives an upgrade of the extension."""
+    try:
+        own = bpy.utils.extension_path_user(__package__, create=True)
+    except ValueError:  # not installed as an extension: a clone on the path, a test
+        own = bpy.utils.user_resource("DATAFILES", path="diffspeaker", create=True)
+    folder = Path(own).joinpath(*parts)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def models_folder() -> Path:
+    """Return where imported model files lie."""
+    return user_folder("models")
+
+
+def cache_folder() -> Path:
+    """Return where point caches of unsaved files and the log lie."""
+    chosen = get().cache
+    folder = Path(bpy.path.abspath(chosen)) if chosen else user_folder("cache")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def work_folder() -> Path:
+    """Return where running jobs keep their files: Blender removes it when it quits."""
+    folder = Path(bpy.app.tempdir) / "diffspeaker"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def cache_files() -> Iterator[Path]:
+    """Yield the files in the cache folder."""
+    return (path for path in cache_folder().rglob("*") if path.is_file())
+
+
+def clear_cache() -> float:
+    """Empty the cache folder; return the megabytes that became free."""
+    size = sum(path.stat().st_size for path in cache_files()) / 1e6
+    for path in cache_folder().iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return size
+
+
+# --- runtime -------------------------------------------------------------------------------------
+
+
+def python() -> Path | None:
+    """Return the Python that shall run the model, None when there is none yet."""
+    given = os.environ.get(PYTHON_VARIABLE, "")
+    chosen = get()
+    if not given and chosen.source == "PYTHON":
+        given = bpy.path.abspath(chosen.python) if chosen.python else ""
+        return Path(given) if given and Path(given).is_file() else None
+    if given:
+        return Path(given) if Path(given).is_file() else None
+    return runtime.installed_python(runtime_folder())
+
+
+def runtime_folder() -> Path:
+    """Return where our own runtime is (or would be) installed."""
+    return user_folder("runtime")
+
+
+def runtime_ready() -> bool:
+    """Return whether a Python to run the model is there; cheap enough for a panel."""
+    return python() is not None
+
+
+def runtime_trouble() -> str:
+    """Return what is missing, in one sentence."""
+    given = os.environ.get(PYTHON_VARIABLE, "")
+    if given:
+        return f"{PYTHON_VARIABLE} names {given}, which is not there"
+    chosen = get()
+    if chosen.source == "PYTHON":
+        return f"There is no Python at {chosen.python}" if chosen.python else "Choose a Python"
+    return "The model needs its runtime once: about 1 GB for a CPU, more for a graphics card"
+
+
+def require_runtime() -> Path:
+    """Return the Python, or raise SetupError saying how to get one."""
+    found = python()
+    if found is None:
+        raise SetupError(
+            "The model runtime is not installed.",
+            "Install it in the Lip-Sync panel or in the preferences.",
+        )
+    return found
+
+
+def new_worker() -> Worker:
+    """Return a worker for the chosen Python; it starts with its first request."""
+    command = worker_command(require_runtime(), package_root())
+    return Worker(command, log_file=cache_folder() / "worker.log")
+
+
+def register() -> None:
+    """Register the preferences."""
+    bpy.utils.register_class(DIFFSPEAKER_AP_preferences)
+
+
+def unregister() -> None:
+    """Take them off again."""
+    bpy.utils.unregister_class(DIFFSPEAKER_AP_preferences)
+
+
+def set_report(text: str) -> None:
+    """Remember the last set-up report, for the preferences and for Copy Report."""
+    chosen: Any = get()
+    if not isinstance(chosen, Defaults):
+        chosen.report = text

@@ -1,0 +1,106 @@
+"""Draw the preferences: runtime, device, models, cache, and the check of it all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bpy
+
+from . import catalogue, preferences, properties
+from .display import time_left
+
+_STATES = {True: "CHECKMARK", False: "ERROR"}
+
+
+def draw(entry: Any, context: bpy.types.Context) -> None:
+    """Draw every section of the add-on's preferences."""
+    layout = entry.layout
+    layout.use_property_split = True
+    layout.use_property_decorate = False
+    _draw_runtime(layout.column(), entry, context)
+    _draw_models(layout.column())
+    _draw_cache(layout.column(), entry)
+    _draw_check(layout.column(), entry)
+
+
+def _draw_runtime(layout: Any, entry: Any, context: bpy.types.Context) -> None:
+    layout.label(text="Runtime", icon="CONSOLE")
+    layout.prop(entry, "source", expand=True)
+    if entry.source == "PYTHON":
+        layout.prop(entry, "python")
+    if entry.source == "WHEELS":
+        layout.prop(entry, "wheels")
+    status = properties.status(context)
+    if status.chore:
+        draw_chore(layout, status)
+    else:
+        ready = preferences.runtime_ready()
+        words = str(preferences.python()) if ready else preferences.runtime_trouble()
+        _indented(layout, words, _STATES[ready])
+        if entry.source != "PYTHON":
+            row = _indented_row(layout)
+            row.operator(
+                "diffspeaker.install_runtime",
+                text="Install Again" if ready else "Install Runtime",
+                icon="IMPORT",
+            )
+            if ready:
+                row.operator("diffspeaker.remove_runtime", icon="TRASH")
+    layout.prop(entry, "device")
+    layout.prop(entry, "keep_warm", text="Keep Warm (min)")
+    layout.separator()
+
+
+def draw_chore(layout: Any, status: Any) -> None:
+    """Show a long piece of set-up work and the way to stop it."""
+    row = layout.row(align=True)
+    text = " · ".join(part for part in (status.chore, time_left(status.chore_left)) if part)
+    row.progress(text=text, factor=status.chore_fraction)
+    row.operator("diffspeaker.stop_chore", text="", icon="X")
+
+
+def _draw_models(layout: Any) -> None:
+    layout.label(text="Model Files", icon="FILE_CACHE")
+    for model in catalogue.models(preferences.models_folder()):
+        row = layout.row()
+        row.label(text=model.name, icon="DOT")
+        row.label(text=model.licence)
+        row.label(text=f"{model.megabytes:.0f} MB")
+        removable = row.row()
+        removable.enabled = model.id != catalogue.BUNDLED
+        removable.operator("diffspeaker.remove_model", text="", icon="TRASH").model = model.id
+    if catalogue.find(catalogue.BUNDLED, None) is None:
+        _indented(layout, "The bundled model is missing from this installation", "ERROR")
+    _indented_row(layout).operator("diffspeaker.import_checkpoint", icon="IMPORT")
+    layout.separator()
+
+
+def _draw_cache(layout: Any, entry: Any) -> None:
+    layout.label(text="Cache", icon="DISK_DRIVE")
+    layout.prop(entry, "cache")
+    size = sum(path.stat().st_size for path in preferences.cache_files()) / 1e6
+    row = _indented_row(layout)
+    row.label(text=f"{size:.1f} MB in use")
+    row.operator("diffspeaker.clear_cache", icon="TRASH")
+    layout.separator()
+
+
+def _draw_check(layout: Any, entry: Any) -> None:
+    layout.label(text="Set-Up", icon="CHECKBOX_HLT")
+    row = _indented_row(layout)
+    row.operator("diffspeaker.check_setup", icon="VIEWZOOM")
+    row.operator("diffspeaker.copy_report", icon="COPYDOWN")
+    column = layout.column(align=True)
+    for line in entry.report.splitlines():
+        _indented(column, line, "NONE")
+
+
+def _indented_row(layout: Any) -> Any:
+    """Return a row under the fields, not under their names."""
+    split = layout.split(factor=0.4)
+    split.label()
+    return split.row()
+
+
+def _indented(layout: Any, text: str, icon: str) -> None:
+    _indented_row(layout).label(text=text, icon=icon)

@@ -1,0 +1,8 @@
+import bpy
+
+scene = getattr(bpy.context, "sequencer_scene", None) or bpy.context.scene
+settings = scene.diffspeaker
+settings.output = "COMPACT"
+settings.tolerance = 0.05
+settings.detail = True
+settings.thin = False

@@ -1,0 +1,7 @@
+import bpy
+
+scene = getattr(bpy.context, "sequencer_scene", None) or bpy.context.scene
+settings = scene.diffspeaker
+settings.output = "CACHE"
+settings.detail = True
+settings.thin = False

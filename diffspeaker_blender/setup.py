@@ -1,0 +1,293 @@
+"""Set up and check: the runtime, model files, the cache, and one second of speech as proof."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import bpy
+from bpy.props import StringProperty
+from bpy_extras.io_utils import ImportHelper
+
+from . import catalogue, chores, display, jobs, preferences, report, runtime
+from .errors import LipSyncError, SetupError
+from .operators import refuse
+from .process import quietly, scrubbed_environment
+from .schedule import Task
+from .worker import package_root, worker_command
+
+
+class DIFFSPEAKER_OT_install_runtime(bpy.types.Operator):
+    """Make the model's own Python once; needs a network, or a folder of wheels"""
+
+    bl_idname = "diffspeaker.install_runtime"
+    bl_label = "Install Runtime"
+
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        chosen = preferences.get()
+        wheels = None
+        if chosen.source == "WHEELS":
+            wheels = Path(bpy.path.abspath(chosen.wheels)) if chosen.wheels else None
+        folder, online = preferences.runtime_folder(), bpy.app.online_access
+        try:
+            if chosen.source == "WHEELS" and wheels is None:
+                raise SetupError("No folder of wheels is chosen.", "Choose it in the preferences.")
+            if wheels is None and not online:
+                raise SetupError(
+                    "Blender is not allowed to go online.",
+                    "Turn on Preferences ‣ System ‣ Network ‣ Allow Online Access, "
+                    "or install from a folder of wheels.",
+                )
+            jobs.forget_worker()
+            chores.start("Installing the runtime", _install(folder, wheels))
+        except LipSyncError as error:
+            return refuse(self, error)
+        return {"FINISHED"}
+
+
+def _install(folder: Path, wheels: Path | None) -> chores.Work:
+    def work(told: chores.Report, cancelled: Callable[[], bool]) -> str:
+        runtime.install(folder, wheels=wheels, progress=told, cancelled=cancelled)
+        return "The runtime is installed; you can generate now"
+
+    return work
+
+
+class DIFFSPEAKER_OT_remove_runtime(bpy.types.Operator):
+    """Remove the model's own Python and free its disk space; it can be installed again"""
+
+    bl_idname = "diffspeaker.remove_runtime"
+    bl_label = "Remove"
+
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        jobs.forget_worker()
+        try:
+            runtime.remove(preferences.runtime_folder())
+        except LipSyncError as error:
+            return refuse(self, error)
+        display.say("The runtime was removed")
+        return {"FINISHED"}
+
+
+class DIFFSPEAKER_OT_stop_chore(bpy.types.Operator):
+    """Stop; what is already there is kept, so that it can go on later"""
+
+    bl_idname = "diffspeaker.stop_chore"
+    bl_label = "Stop"
+
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        chores.stop()
+        return {"FINISHED"}
+
+
+class DIFFSPEAKER_OT_open_preferences(bpy.types.Operator):
+    """Show runtime, device, model files and cache in the preferences"""
+
+    bl_idname = "diffspeaker.open_preferences"
+    bl_label = "Open Preferences"
+
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        bpy.ops.preferences.addon_show(module=__package__)
+        return {"FINISHED"}
+
+
+class DIFFSPEAKER_OT_import_checkpoint(bpy.types.Operator, ImportHelper):
+    """Add a model: an official DiffSpeaker .ckpt, read without running code in it, or our own"""
+
+    bl_idname = "diffspeaker.import_checkpoint"
+    bl_label = "Import Model"
+
+    filter_glob: StringProperty(default="*.ckpt;*.safetensors", options={"HIDDEN"})
+    template: StringProperty(
+        name="Template",
+        description="The dataset's templates.pkl, or any FLAME head; the authors' file has none",
+        subtype="FILE_PATH",
+        options={"SKIP_SAVE"},
+    )
+
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        path = Path(bpy.path.abspath(self.filepath))
+        template = Path(bpy.path.abspath(self.template)) if self.template else None
+        target = preferences.models_folder() / path.with_suffix(".safetensors").name
+        try:
+            if not path.is_file():
+                raise SetupError(f"There is no file {path}.", "Choose a model file.")
+            python = preferences.require_runtime()
+            chores.start(f"Importing {path.name}", _import(python, path, target, template))
+        except LipSyncError as error:
+            return refuse(self, error)
+        return {"FINISHED"}
+
+
+def _import(python: Path, path: Path, target: Path, template: Path | None) -> chores.Work:
+    """Return the work of copying a file of ours, or of converting an official one."""
+
+    def work(told: chores.Report, cancelled: Callable[[], bool]) -> str:
+        if path.suffix == ".safetensors":
+            told("copying", 0.5, None)
+            catalogue.read(path)
+            target.write_bytes(path.read_bytes())
+        else:
+            options = ["--template", str(template)] if template else []
+            command = worker_command(
+                python, package_root(), "convert", str(path), str(target), *options
+            )
+            _carry(command, told, cancelled)
+        model = catalogue.read(target)
+        return f"{model.name} was imported ({model.licence})"
+
+    def checked(told: chores.Report, cancelled: Callable[[], bool]) -> str:
+        try:
+            return work(told, cancelled)
+        except ValueError as error:
+            raise SetupError(f"{error}.", "Choose an official .ckpt or a converted file.") from error
+
+    return checked
+
+
+def _carry(command: list[str], told: chores.Report, cancelled: Callable[[], bool]) -> None:
+    """Run a command of the model to its end. Raises SetupError with the command's own words."""
+    with tempfile.TemporaryFile() as words:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=words,
+            stderr=words,
+            env=scrubbed_environment(),
+            **quietly(),
+        )
+        while process.poll() is None:
+            told("reading", 0.5, None)
+            if cancelled():
+                process.kill()
+            time.sleep(0.1)
+        words.seek(0)
+        said = words.read().decode("utf-8", "replace").strip()
+    if process.returncode and not cancelled():
+        raise SetupError(said.splitlines()[-1] if said else "The import ended without a word.")
+
+
+class DIFFSPEAKER_OT_remove_model(bpy.types.Operator):
+    """Delete this model file; the bundled one stays"""
+
+    bl_idname = "diffspeaker.remove_model"
+    bl_label = "Remove Model File"
+
+    model: StringProperty(name="Model", options={"SKIP_SAVE"})
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        return context.window_manager.invoke_confirm(self, event)
+
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        found = catalogue.find(self.model, preferences.models_folder())
+        if found is None or found.id == catalogue.BUNDLED:
+            return refuse(self, SetupError(f"There is no model “{self.model}” to remove."))
+        jobs.forget_worker()
+        found.path.unlink(missing_ok=True)
+        return {"FINISHED"}
+
+
+class DIFFSPEAKER_OT_clear_cache(bpy.types.Operator):
+    """Delete what lies in the cache folder; saved files keep their own point caches"""
+
+    bl_idname = "diffspeaker.clear_cache"
+    bl_label = "Clear"
+
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        self.report({"INFO"}, f"{preferences.clear_cache():.1f} MB are free again")
+        return {"FINISHED"}
+
+
+class DIFFSPEAKER_OT_check_setup(bpy.types.Operator):
+    """Start the model, let it speak one second, and say what works and how fast"""
+
+    bl_idname = "diffspeaker.check_setup"
+    bl_label = "Check My Setup"
+
+    def invoke(self, _context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        try:
+            jobs.submit(self._tasks(display.say))
+        except LipSyncError as error:
+            _tell(report.of_trouble(error))
+            return refuse(self, error)
+        return {"FINISHED"}
+
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        try:
+            jobs.run(self._tasks(print))
+        except LipSyncError as error:
+            _tell(report.of_trouble(error))
+            return refuse(self, error)
+        return {"FINISHED"}
+
+    def _tasks(self, say: Callable[[str], None]) -> list[Task]:
+        """Return what is asked: a description, then one second of speech on the demo head."""
+        preferences.require_runtime()
+        folder = Path(tempfile.mkdtemp(prefix="check-", dir=preferences.work_folder()))
+        payload = SimpleNamespace(clip="Set-up check", folder=folder)
+        fields = {
+            "audio": str(report.write_test_sound(folder / "test.wav")),
+            "face": "demo",
+            "device": preferences.get().device,
+            "output": str(folder / "motion.npz"),
+        }
+        found = report.Findings(began=time.monotonic())
+
+        def described(task: Task) -> None:
+            found.description, found.error = task.report, task.error
+
+        def spoken(task: Task) -> None:
+            found.speech, found.error = task.report, found.error or task.error
+            found.seconds = time.monotonic() - found.began
+            _tell(report.of_findings(found))
+            say(report.verdict(found))
+
+        describe = Task(None, SimpleNamespace(clip=payload.clip, folder=None), on_end=described)
+        return [describe, Task(fields, payload, on_end=spoken)]
+
+
+def _tell(text: str) -> None:
+    preferences.set_report(text)
+
+
+class DIFFSPEAKER_OT_copy_report(bpy.types.Operator):
+    """Copy versions, device and the last check for a bug report; no file names of yours"""
+
+    bl_idname = "diffspeaker.copy_report"
+    bl_label = "Copy Report"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        text: Any = report.of_blender() + "\n" + preferences.get().report
+        context.window_manager.clipboard = text
+        self.report({"INFO"}, "The report is on the clipboard")
+        return {"FINISHED"}
+
+
+_CLASSES = (
+    DIFFSPEAKER_OT_install_runtime,
+    DIFFSPEAKER_OT_remove_runtime,
+    DIFFSPEAKER_OT_stop_chore,
+    DIFFSPEAKER_OT_open_preferences,
+    DIFFSPEAKER_OT_import_checkpoint,
+    DIFFSPEAKER_OT_remove_model,
+    DIFFSPEAKER_OT_clear_cache,
+    DIFFSPEAKER_OT_check_setup,
+    DIFFSPEAKER_OT_copy_report,
+)
+
+
+def register() -> None:
+    """Register the operators of the set-up."""
+    for cls in _CLASSES:
+        bpy.utils.register_class(cls)
+
+
+def unregister() -> None:
+    """Take them off again."""
+    for cls in reversed(_CLASSES):
+        bpy.utils.unregister_class(cls)
