@@ -77,8 +77,8 @@ class Attention(nn.Module):
         latent = values.shape[-1]
         rows = slice(which.start * latent, which.stop * latent)
         out = functional.linear(values, self.in_proj_weight[rows], self.in_proj_bias[rows])
-        out = out.unflatten(-1, (which.stop - which.start, self.heads, latent // self.heads))
-        return out.movedim(-3, 0)
+        split = (which.stop - which.start, self.heads, latent // self.heads)
+        return out.view(*values.shape[:-1], *split).movedim(-3, 0)
 
     @property
     def dropping(self) -> float:

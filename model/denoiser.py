@@ -111,7 +111,7 @@ class Denoiser(nn.Module):
         """Return each layer's condition tokens (B, 2, D): style first, then step."""
         rows = style.to(self.obj_vector.weight.dtype) @ self.obj_vector.weight  # (B, D·layers)
         pair = torch.stack((rows, self.time_embedding(step)), 1)  # (B, 2, D·layers)
-        return list(pair.split(self.spec.latent, -1))
+        return list(torch.split(pair, self.spec.latent, -1))
 
     def positions(self, frames: int) -> Tensor:
         """Return the periodic positions (F, D)."""

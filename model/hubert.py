@@ -9,14 +9,14 @@ Legend: B batch, n samples at 16 kHz, S speech frames, W width, H heads, G convo
 """
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from .errors import ConfigError
-from .speech import clip_lengths, feature_count, in_windows, normalise, windows
+from .speech import SpeechEncoder, clip_lengths, feature_count, in_windows, normalise, windows
 from .watch import UNWATCHED, Watch
 
 EXACT_FRAMES = 6_000  # 120 s: everything that the published code can animate
@@ -73,7 +73,7 @@ class FeatureExtractor(nn.Module):
         Each group is one channel, so its mean and variance over the clip are w·m and wᵀRw, with m
         and R the mean and covariance of the clip's strided windows: no pass over the output.
         """
-        layer = self.conv_layers[0]
+        layer = cast(ConvLayer, self.conv_layers[0])
         seen = clip.double().unfold(0, self.kernels[0], self.strides[0])  # (S', k)
         mean = seen.mean(0)
         covariance = seen.mT @ seen / len(seen) - torch.outer(mean, mean)
@@ -89,7 +89,7 @@ class FeatureExtractor(nn.Module):
         weight, bias = first
         out = functional.conv1d(part[None, None].to(weight), weight, bias, self.strides[0])
         out = functional.gelu(out)
-        for layer in list(self.conv_layers)[1:]:
+        for layer in cast(list[ConvLayer], list(self.conv_layers)[1:]):
             out = functional.gelu(layer.conv(out))
         return out[0]
 
@@ -130,12 +130,12 @@ class SelfAttention(nn.Module):
 
     def forward(self, values: Tensor, mask: Tensor | None) -> Tensor:
         """values (B, S, W), mask (B, 1, 1, S) True where keys are real → (B, S, W)."""
-        parts = (
-            projection(values).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        query, key, value = (
+            projection(values).view(*values.shape[:2], self.heads, -1).transpose(1, 2)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
         drop = self.dropout if self.training else 0.0
-        out = functional.scaled_dot_product_attention(*parts, attn_mask=mask, dropout_p=drop)
+        out = functional.scaled_dot_product_attention(query, key, value, mask, drop)
         return self.out_proj(out.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
 
@@ -201,7 +201,7 @@ class Transformer(nn.Module):
         return values
 
 
-class HubertEncoder(nn.Module):
+class HubertEncoder(SpeechEncoder):
     """16 kHz audio → the last hidden state, 50 frames a second."""
 
     def __init__(self, config: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ Legend: B batch, F frames, D latent, H heads, K = D / H, N condition tokens (2),
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -107,7 +108,13 @@ class LatentClip:
         times = torch.tensor(steps, device=hidden.device).repeat_interleave(batch)
         tokens = denoiser.tokens(times, style.repeat(len(steps), 1))  # layers × (T·B, N, D)
         self.layers = [
-            LatentLayer(layer, pair.unflatten(0, (len(steps), batch)), hidden, bias, mask)
+            LatentLayer(
+                cast(DenoiserLayer, layer),
+                pair.view(len(steps), batch, CONDITIONS, -1),
+                hidden,
+                bias,
+                mask,
+            )
             for layer, pair in zip(denoiser.transformer_decoder.layers, tokens, strict=True)
         ]
         self.entry = denoiser.positions(frames).to(hidden) + denoiser.vertice_map.bias
@@ -195,7 +202,7 @@ class LatentLayer:
         heads = cross.heads
         speech = (self.speech_keys @ frames[..., None])[..., 0] + self.speech_bias  # (B, F, H)
         tokens = frames @ self.cross_keys[index] + self.cross_bias[index]  # (B, F, N·H)
-        logits = torch.cat((tokens, speech), -1).unflatten(-1, (CONDITIONS + 1, heads))
+        logits = torch.cat((tokens, speech), -1).view(*speech.shape[:2], CONDITIONS + 1, heads)
         weights = logits.softmax(-2).flatten(2)  # (B, F, (N+1)·H)
         out = weights[..., : CONDITIONS * heads] @ self.cross_values[index]
         out += (weights[..., None, CONDITIONS * heads :] @ self.speech_values)[..., 0, :]
@@ -237,4 +244,4 @@ def square_root(gram: Tensor) -> Tensor:
     if int(failed):
         values, vectors = torch.linalg.eigh(wide)
         factor = vectors * values.clamp(min=0).sqrt()
-    return factor.to(gram)
+    return factor.to(gram)  # type: ignore[no-any-return]

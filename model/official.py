@@ -241,12 +241,10 @@ def _sampled(model: DiffSpeaker, hidden: Tensor, style: int, seed: int, steps: i
 
 def _distance(one: Tensor, other: Tensor) -> Tensor:
     """Return the largest distance of a vertex (or control) between two motions (F, C)."""
-    apart = one - other
-    return (
-        apart.unflatten(1, (-1, 3)).norm(dim=-1).max()
-        if apart.shape[1] % 3 == 0
-        else apart.abs().max()
-    )
+    apart = (one - other).abs()
+    if apart.shape[1] % 3 == 0:
+        apart = apart.view(len(apart), -1, 3).norm(dim=-1)
+    return apart.max()
 
 
 def probe_sound(seconds: float = 2.0) -> Tensor:

@@ -53,7 +53,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         named = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
         refuse_unknown(named, path)
-        stand_ins = [(_stand_in(name), name) for name in named]
+        stand_ins: list[Any] = [(_stand_in(name), name) for name in named]
         with torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # old storage classes; nothing the user can act on
             content = torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
@@ -97,13 +97,20 @@ def _empty_dict(*_: Any) -> dict[Any, Any]:
     return {}
 
 
+# numpy's own two functions that put an array and a number together.
+_BUILDERS: dict[str, Any] = {
+    "_reconstruct": np.zeros(0).__reduce__()[0],
+    "scalar": np.float64(0).__reduce__()[0],
+}
+
+
 class _ArrayUnpickler(pickle.Unpickler):
     """Rebuild numpy arrays; everything else that the pickle names becomes an inert object."""
 
     def find_class(self, module: str, name: str) -> Any:
         """Return the few functions that make up an array, else an inert stand-in."""
         if name in {"_reconstruct", "scalar"} and module.endswith("core.multiarray"):
-            return getattr(np._core.multiarray, name)
+            return _BUILDERS[name]
         if (module, name) in {("numpy", "ndarray"), ("numpy", "dtype")}:
             return getattr(np, name)
         if (module, name) == ("_codecs", "encode"):

@@ -24,7 +24,18 @@ RATE = 16_000
 FEATURE_RATE = 50.0
 
 
-def build_encoder(spec: EncoderSpec) -> nn.Module:
+class SpeechEncoder(nn.Module):
+    """What every speech encoder has."""
+
+    first_time: float = 0.0
+    """The second that feature 0 is centred on."""
+
+    def prepare(self, audio: Tensor, lengths: Tensor | None) -> Tensor:
+        """Normalise raw 16 kHz audio (B, n) as this encoder was trained; lengths (B,) or None."""
+        raise NotImplementedError
+
+
+def build_encoder(spec: EncoderSpec) -> SpeechEncoder:
     """Build an untrained encoder from its description."""
     if spec.kind == "whisper":
         from .whisper import WhisperEncoder

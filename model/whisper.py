@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .speech import clip_lengths, in_windows, windows
+from .speech import SpeechEncoder, clip_lengths, in_windows, windows
 from .watch import UNWATCHED, Watch
 
 RATE, FFT, HOP = 16_000, 400, 160
@@ -43,7 +43,7 @@ class WhisperLayer(nn.Module):
 
     def forward(self, values: Tensor, mask: Tensor | None) -> Tensor:
         """values (B, S, W), mask (B, 1, 1, S) True where keys are real → (B, S, W)."""
-        qkv = self.qkv(self.attention_norm(values)).unflatten(-1, (3, self.heads, -1))
+        qkv = self.qkv(self.attention_norm(values)).view(*values.shape[:2], 3, self.heads, -1)
         query, key, value = qkv.movedim(-3, 0).transpose(2, 3)  # each (B, H, S, K)
         out = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         values = values + self.out(out.transpose(1, 2).flatten(2))
@@ -51,10 +51,8 @@ class WhisperLayer(nn.Module):
         return values + self.outer(inner)  # type: ignore[no-any-return]
 
 
-class WhisperEncoder(nn.Module):
+class WhisperEncoder(SpeechEncoder):
     """16 kHz audio → speech features, 50 a second; feature j is centred on j / 50 s."""
-
-    first_time = 0.0
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
@@ -141,7 +139,7 @@ class WhisperEncoder(nn.Module):
             states.append(values)
         last = self.norm(values)
         if self.mix is None:
-            return last[:, :, None]
+            return last[:, :, None]  # type: ignore[no-any-return]
         plain = [functional.layer_norm(state, (self.width,)) for state in states[:-1]]
         return torch.stack((*plain, last), 2)
 
@@ -166,7 +164,7 @@ def log_mels(
     for clip, length in zip(audio, clip_lengths(audio, lengths), strict=True):
         mel = log_mel(clip[:length].float(), bins, levelled)  # (bins + 1, M)
         mels.append(mel[:bins].mT)
-        energies.append(mel[bins].unflatten(0, (-1, 2)))
+        energies.append(mel[bins].view(-1, 2))
     counts = [len(energy) for energy in energies]
     pad = nn.utils.rnn.pad_sequence
     return pad(mels, batch_first=True).mT, pad(energies, batch_first=True), counts
