@@ -23,7 +23,7 @@ import numpy as np
 
 from . import data
 from .data import Array, Clip, DataError, DataSet
-from .pickled import read_pickle
+from .array_pickles import read_pickle
 
 
 @dataclass(frozen=True)
