@@ -71,4 +71,4 @@ def sequencer_scene(context: Any) -> Any:
 
 def scene_fps(scene: Any) -> float:
     """Return frames per second including `fps_base`."""
-    raise NotImplementedError
+    return float(scene.render.fps) / float(scene.render.fps_base)

@@ -141,6 +141,59 @@ def _gaussian(curves: Floats, deviation: float) -> Floats:
     return total
 
 
+# -- other forms ------------------------------------------------------------------------------
+
+
+def compact(motion: Motion, tolerance: float) -> Motion:
+    """Return the motion in as few shapes as hold every vertex within `tolerance` (mesh units).
+
+    The principal components are found in the span of the shapes, never on frames x vertices:
+    offsets = W S with S^T = Q R, so the small matrix W R^T has the same singular values.
+    """
+    basis, mix = np.linalg.qr(motion.shapes.reshape(len(motion.shapes), -1).T.astype(np.float64))
+    left, sizes, right = np.linalg.svd(motion.weights @ mix.T, full_matrices=False)
+    most = int((sizes > 1e-9 * max(float(sizes[0]), 1e-30)).sum()) or 1
+    low, high = 1, most
+    while low < high:  # the error falls with the number of components
+        middle = (low + high) // 2
+        rest = ((left * sizes)[:, middle:] @ right[middle:]).astype(np.float32)
+        strays = _strays(
+            rest, basis.T.astype(np.float32).reshape(-1, motion.vertices, 3), tolerance
+        )
+        low, high = (middle + 1, high) if strays.any() else (low, middle)
+    weights = (left * sizes)[:, :low]
+    peak = np.maximum(np.abs(weights).max(0), 1e-12)
+    shapes = (right[:low] * peak[:, None]) @ basis.T
+    return replace(
+        motion,
+        weights=(weights / peak).astype(np.float32),
+        shapes=shapes.astype(np.float32).reshape(low, -1, 3),
+        names=tuple(f"speech.{k + 1:02d}" for k in range(low)),
+    )
+
+
+def unit_weights(motion: Motion) -> Motion:
+    """Scale shapes without a meaning of their own so that no weight leaves -1..1."""
+    peak = np.abs(motion.weights).max(0, initial=0.0)
+    named = np.array([gain(name, Adjustments()) is not None for name in motion.names], bool)
+    factor = np.where(named | (peak <= 1.0), 1.0, peak).astype(np.float32)
+    if np.all(factor == 1):
+        return motion
+    shapes = motion.shapes * factor[:, None, None]
+    return replace(motion, weights=motion.weights / factor, shapes=shapes)
+
+
+def each_frame(motion: Motion, first: int) -> Motion:
+    """Return the motion as one shape a row, named after the scene's frames from `first` on."""
+    return replace(
+        motion,
+        weights=np.eye(motion.frames, dtype=np.float32),
+        shapes=motion.offsets(),
+        names=tuple(f"frame.{first + row:04d}" for row in range(motion.frames)),
+        dense=None,
+    )
+
+
 # -- thinner keys -----------------------------------------------------------------------------
 
 

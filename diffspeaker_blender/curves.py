@@ -1,0 +1,272 @@
+"""Actions, slots, NLA strips and F-curves of shape keys; Blender's versions differ only here.
+
+Checked in Blender 4.2, 4.5, 5.0 and 5.2: actions have slots since 4.4, and only slots since 5.0.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import bpy
+import numpy as np
+from numpy.typing import NDArray
+
+OURS = "diffspeaker"
+"""Custom property that marks an action as written by this extension; holds its clip or ""."""
+GROUP = "Lip-Sync"
+TRACK = "Lip-Sync"
+LINEAR = 1
+"""Blender's number for linear interpolation in `foreach_set`."""
+
+_COLUMNS = (
+    ("interpolation", 1),
+    ("easing", 1),
+    ("handle_left_type", 1),
+    ("handle_right_type", 1),
+    ("handle_left", 2),
+    ("handle_right", 2),
+)
+
+
+# -- actions ----------------------------------------------------------------------------------
+
+
+def is_ours(action: Any) -> bool:
+    """Return whether this extension wrote the action."""
+    return action is not None and OURS in action
+
+
+def new_action(key: Any, name: str, clip: str = "") -> Any:
+    """Make a marked action with a slot for `key`; nothing is assigned yet."""
+    action = bpy.data.actions.new(name)
+    action[OURS] = clip
+    if hasattr(action, "slots"):
+        action.slots.new(id_type="KEY", name=key.name)
+    return action
+
+
+def assign(holder: Any, action: Any) -> None:
+    """Make `action` drive its holder: animation data or an NLA strip. Sets the slot as well.
+
+    Blender 4.4+ does not always choose the slot itself; without one nothing moves, silently.
+    """
+    if getattr(holder, "action", None) != action:
+        holder.action = action
+    if hasattr(action, "slots") and holder.action_slot is None:
+        fits = [slot for slot in action.slots if slot.target_id_type in ("KEY", "UNSPECIFIED")]
+        holder.action_slot = fits[0] if fits else action.slots.new(id_type="KEY", name="Key")
+
+
+def slot_of(action: Any, holder: Any) -> Any | None:
+    """Return the slot through which `holder` reads the action (None before Blender 4.4)."""
+    if not hasattr(action, "slots"):
+        return None
+    if holder is not None and holder.action == action and holder.action_slot is not None:
+        return holder.action_slot
+    return next((slot for slot in action.slots if slot.target_id_type == "KEY"), None)
+
+
+def channels(action: Any, slot: Any | None, *, ensure: bool = True) -> Any | None:
+    """Return what holds `.fcurves` and `.groups`: the action itself, or its bag for the slot."""
+    if slot is None:
+        return action if hasattr(action, "fcurves") else None
+    layer = action.layers[0] if len(action.layers) else None
+    if layer is None:
+        if not ensure:
+            return None
+        layer = action.layers.new("Layer")
+    if not len(layer.strips):
+        if not ensure:
+            return None
+        layer.strips.new(type="KEYFRAME")
+    return layer.strips[0].channelbag(slot, ensure=ensure)
+
+
+def shape_channels(key: Any, clip: str, *, nla: bool, name: str) -> tuple[Any, Any, str]:
+    """Return (channels, action, track) that clip's curves belong in, made as needed.
+
+    An action of our own is made active when the key has none. When the user's action plays on the
+    key, or an NLA strip is wanted, the clip gets an action of its own on an NLA track; `track` is
+    that track's name then, else "".
+    """
+    data = key.animation_data or key.animation_data_create()
+    if not nla and (data.action is None or is_ours(data.action)):
+        if data.action is None:
+            assign(data, new_action(key, name))
+        elif slot_of(data.action, data) is None:
+            assign(data, data.action)
+        return channels(data.action, slot_of(data.action, data)), data.action, ""
+    strip = clip_strip(key, clip)
+    action = strip.action if strip else new_action(key, name, clip)
+    holder = strip or None
+    return channels(action, slot_of(action, holder)), action, TRACK
+
+
+def clip_strip(key: Any, clip: str) -> Any | None:
+    """Return the NLA strip that plays the clip's own action, or None."""
+    if key.animation_data is None:
+        return None
+    for track in key.animation_data.nla_tracks:
+        for strip in track.strips:
+            if is_ours(strip.action) and strip.action[OURS] == clip:
+                return strip
+    return None
+
+
+def place_strip(key: Any, clip: str, action: Any, first: float, last: float) -> str:
+    """Put the clip's action on our NLA track, in its own time; return the strip's name."""
+    strip = clip_strip(key, clip)
+    if strip is not None and strip.frame_start == first and strip.frame_end == last:
+        return str(strip.name)
+    remove_strip(key, clip)
+    data = key.animation_data
+    track = next((track for track in data.nla_tracks if _has_room(track, first, last)), None)
+    if track is None:
+        track = data.nla_tracks.new()
+        track.name = TRACK
+    strip = track.strips.new(clip or TRACK, int(np.floor(first)), action)
+    assign(strip, action)
+    strip.action_frame_start, strip.action_frame_end = first, last
+    strip.frame_start_raw, strip.frame_end_raw = first, last
+    strip.extrapolation = "NOTHING"
+    strip.blend_type = "REPLACE"
+    return str(strip.name)
+
+
+def _has_room(track: Any, first: float, last: float) -> bool:
+    """Return whether a track of ours is free between two frames."""
+    return track.name.startswith(TRACK) and not any(
+        other.frame_start < last and first < other.frame_end for other in track.strips
+    )
+
+
+def remove_strip(key: Any, clip: str) -> None:
+    """Take the clip's NLA strip away, and our track with its last strip."""
+    data = key.animation_data
+    for track in list(data.nla_tracks) if data else ():
+        for strip in list(track.strips):
+            if is_ours(strip.action) and strip.action[OURS] == clip:
+                track.strips.remove(strip)
+        if track.name.startswith(TRACK) and not len(track.strips):
+            data.nla_tracks.remove(track)
+
+
+def our_actions(key: Any) -> list[tuple[Any, Any]]:
+    """Return (action, holder) of every action of ours that this key reads, active one first."""
+    data = key.animation_data
+    if data is None:
+        return []
+    found = [(data.action, data)] if is_ours(data.action) else []
+    for track in data.nla_tracks:
+        found += [(strip.action, strip) for strip in track.strips if is_ours(strip.action)]
+    return found
+
+
+def drop_action(key: Any, action: Any) -> None:
+    """Remove an action of ours that has no curve left; an action of the user's is never touched."""
+    if not is_ours(action):
+        return
+    slots = list(action.slots) if hasattr(action, "slots") else [None]
+    bags = [channels(action, slot, ensure=False) for slot in slots]
+    if any(bag is not None and len(bag.fcurves) for bag in bags):
+        return
+    remove_strip(key, action[OURS])
+    if action.users <= (1 if key.animation_data and key.animation_data.action == action else 0):
+        bpy.data.actions.remove(action)
+
+
+# -- F-curves ---------------------------------------------------------------------------------
+
+
+def path_of(name: str) -> str:
+    """Return the data path of a shape key's value."""
+    return f'key_blocks["{bpy.utils.escape_identifier(name)}"].value'
+
+
+def read_keys(curve: Any) -> NDArray[np.float32]:
+    """Return the keys of a curve (n, 2): frame and value."""
+    points = np.empty(2 * len(curve.keyframe_points), np.float32)
+    curve.keyframe_points.foreach_get("co", points)
+    return points.reshape(-1, 2)
+
+
+def write_keys(
+    bag: Any,
+    name: str,
+    fresh: NDArray[np.float32],
+    drop: list[tuple[float, float]],
+    rests: list[tuple[float, float, float]],
+) -> Any | None:
+    """Put keys `fresh` (n, 2) into a shape key's curve; return the curve, None if none is left.
+
+    Keys inside the spans `drop` go; all others stay as they are, with handles and interpolation.
+    `rests` are (first, last, ease) of the clips on this curve: each end that no key follows within
+    `ease` frames gets a key at zero there, so the face comes from rest and returns to it.
+    """
+    curve = bag.fcurves.find(path_of(name))
+    old = read_keys(curve) if curve is not None else np.empty((0, 2), np.float32)
+    kept = np.ones(len(old), bool)
+    for first, last in drop:
+        kept &= (old[:, 0] < first - 1e-3) | (old[:, 0] > last + 1e-3)
+    frames = np.concatenate([old[kept, 0], fresh[:, 0]])
+    ends = []
+    for first, last, ease in rests:
+        for low, high, at in (
+            (first - ease - 0.5, first - 1e-3, first - ease),
+            (last + 1e-3, last + ease + 0.5, last + ease),
+        ):
+            if not np.any((frames >= low) & (frames <= high)):
+                ends.append((at, 0.0))
+    fresh = np.concatenate([fresh, np.array(ends, np.float32).reshape(-1, 2)])
+    merged = np.concatenate([old[kept], fresh]).astype(np.float32)
+    if not len(merged):
+        if curve is not None:
+            bag.fcurves.remove(curve)
+        return None
+    order = np.argsort(merged[:, 0], kind="stable")
+    extra = {
+        column: np.concatenate([_read_column(curve, column, width)[kept], _default(column, fresh)])
+        for column, width in (_COLUMNS if kept.any() else ())
+    }
+    if curve is None:
+        curve = bag.fcurves.new(path_of(name))
+        curve.group = bag.groups.get(GROUP) or bag.groups.new(GROUP)
+    _fill(curve, merged[order], {column: values[order] for column, values in extra.items()})
+    return curve
+
+
+def _read_column(curve: Any, column: str, width: int) -> NDArray[Any]:
+    """Return one attribute of every key (n, width)."""
+    kind = np.float32 if width == 2 else np.int32
+    values = np.empty(width * len(curve.keyframe_points), kind)
+    curve.keyframe_points.foreach_get(column, values)
+    return values.reshape(-1, width)
+
+
+def _default(column: str, keys: NDArray[np.float32]) -> NDArray[Any]:
+    """Return what a key of ours has in a column: straight lines, automatic handles."""
+    if column in ("handle_left", "handle_right"):
+        return np.asarray(keys, np.float32)
+    number = {"interpolation": LINEAR, "easing": 0}.get(column, 1)
+    return np.full((len(keys), 1), number, np.int32)
+
+
+def _fill(curve: Any, keys: NDArray[np.float32], extra: dict[str, NDArray[Any]]) -> None:
+    """Make a curve hold exactly these keys."""
+    points = curve.keyframe_points
+    if len(points) != len(keys):
+        points.clear()
+        points.add(len(keys))
+    points.foreach_set("co", keys.ravel())
+    if extra:
+        for column, values in extra.items():
+            points.foreach_set(column, np.ascontiguousarray(values).ravel())
+    else:
+        points.foreach_set("interpolation", np.full(len(keys), LINEAR, np.int32))
+    curve.update()
+
+
+def checksum(keys: NDArray[np.float32]) -> int:
+    """Return a number that changes when someone edits these keys by hand."""
+    return zlib.crc32(np.ascontiguousarray(np.round(keys, 4) + 0.0, np.float32).tobytes())

@@ -1,0 +1,293 @@
+"""Write one clip of a head: its shapes as shape keys, its weights as curves; and erase it again.
+
+`shape_keys` has the verbs; this is the handiwork under them. Nothing here touches a shape key, a
+curve or an action that is not listed in the head's index as ours.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from typing import Any
+
+import bpy
+import numpy as np
+
+from . import curves, head, refine, stored
+from . import motion as motions
+from .audio import scene_fps
+from .motion import Adjustments, Motion
+from .stored import Clip, Index
+
+EASE_SECONDS = 0.1
+"""Time in which the face comes from rest before a clip, and returns to it afterwards."""
+COMPACT_MILLIMETRES = 0.05
+_LONGEST_NAME = 63  # bytes; Blender cuts longer ones
+_NOTHING = np.empty((0, 2), np.float32)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What came of writing a clip."""
+
+    frames: tuple[int, int]
+    keyframes: int
+    millimetres: float
+
+
+# -- writing ----------------------------------------------------------------------------------
+
+
+def write(
+    obj: Any,
+    index: Index,
+    clip: str,
+    motion: Motion,
+    scene: Any,
+    action_name: str = "",
+    *,
+    reuse: bool = False,
+    spared: tuple[str, ...] = (),
+) -> Written:
+    """Write keys and curves of one clip from its motion as generated; fill in its record."""
+    key, record = obj.data.shape_keys, index.clips[clip]
+    fps, unit = scene_fps(scene), head.millimetres(obj, scene)
+    shown = refine.adjust(motion, stored.adjustments(record))
+    reached = motions.travel(shown, unit)
+    if record.mode == "compact" and any(refine.gain(n, Adjustments()) for n in shown.names):
+        shown = refine.compact(shown, COMPACT_MILLIMETRES / unit)
+    placed, frames = motions.retime(refine.unit_weights(shown), fps, start_frame=record.start_frame)
+    if record.limit is not None:
+        inside = (frames >= record.limit[0]) & (frames <= record.limit[1])
+        placed, frames = _rows(placed, inside), frames[inside]
+    keep = np.ones(placed.weights.shape, bool)
+    if record.mode == "every frame":
+        placed = refine.each_frame(placed, int(frames[0]))
+        keep = _hats(len(frames))
+    elif record.tolerance > 0:
+        keep = refine.thin(placed, record.tolerance / unit)
+    names = _put_shapes(obj, index, clip, placed, motion, reuse)
+    _widen(key, names, placed)
+    former = (record.span[0] - record.ease, record.span[1] + record.ease, tuple(record.keys))
+    record.span, record.ease = [float(frames[0]), float(frames[-1])], _ease(fps)
+    if not record.nla:
+        _make_room(index, clip)
+    bag, action, track = curves.shape_channels(
+        key, clip, nla=record.nla, name=action_name or f"{obj.name} Lip-Sync"
+    )
+    record.nla, record.action, record.keys = bool(track), action.name, list(names)
+    total = _put_curves(bag, index, clip, placed, frames, keep, former, spared)
+    if track:
+        first, last = record.span
+        curves.place_strip(key, clip, action, first - record.ease, last + record.ease)
+    drop_unused(obj, index)
+    key.update_tag()
+    return Written((int(frames[0]), int(frames[-1])), total, reached)
+
+
+def _put_shapes(
+    obj: Any, index: Index, clip: str, placed: Motion, motion: Motion, reuse: bool
+) -> list[str]:
+    """Give every shape its key, new or shared; return the keys' names in order.
+
+    A key of ours whose shape is already the right one is left alone: the animator may have
+    sculpted on it. The order, the active key and the user's keys stay as they are.
+    """
+    key, record = obj.data.shape_keys, index.clips[clip]
+    active = obj.active_shape_key_index
+    basis = np.empty(3 * len(obj.data.vertices), np.float32)
+    key.reference_key.points.foreach_get("co", basis)
+    same = placed.shapes is motion.shapes
+    names: list[str] = []
+    for k, wanted in enumerate(placed.names):
+        one = record.hashes[k] if same else stored.shape_hash(placed.shapes[k])
+        name, needs_shape = _key_for(key, index, clip, wanted, one, reuse, names)
+        if not name:
+            name = obj.shape_key_add(name=_free_name(key, wanted), from_mix=False).name
+        if needs_shape:
+            key.key_blocks[name].points.foreach_set("co", basis + placed.shapes[k].ravel())
+            index.keys[name] = [wanted, one]
+        names.append(name)
+    obj.active_shape_key_index = active
+    return names
+
+
+def _key_for(
+    key: Any, index: Index, clip: str, wanted: str, one: str, reuse: bool, taken: list[str]
+) -> tuple[str, bool]:
+    """Return the existing key for a shape ("" for a new one) and whether its shape must be set."""
+    ours = [
+        name
+        for name, (label, _one) in index.keys.items()
+        if label == wanted and name in key.key_blocks and name not in taken
+    ]
+    for name in ours:
+        if index.keys[name][1] == one:
+            return name, False
+    for name in ours:
+        if not index.users(name, besides=clip):
+            return name, True
+    if reuse and wanted in key.key_blocks and wanted not in index.keys and wanted not in taken:
+        return wanted, False
+    return "", True
+
+
+def _free_name(key: Any, wanted: str) -> str:
+    """Return a name that no key has and Blender will not cut."""
+    for number in itertools.count():
+        suffix = f".{number:03d}" if number else ""
+        room = _LONGEST_NAME - len(suffix)
+        name = wanted.encode()[:room].decode(errors="ignore") + suffix
+        if name not in key.key_blocks:
+            return name
+    raise AssertionError("unreachable")
+
+
+def _widen(key: Any, names: list[str], placed: Motion) -> None:
+    """Let each slider reach every weight: Blender clamps animated values to the slider's range."""
+    low, high = placed.weights.min(0), placed.weights.max(0)
+    for name, least, most in zip(names, low, high, strict=True):
+        block = key.key_blocks[name]
+        if most > block.slider_max:
+            block.slider_max = min(float(np.ceil(most * 10) / 10), 10.0)
+        if least < block.slider_min:
+            block.slider_min = max(float(np.floor(least * 10) / 10), -10.0)
+
+
+def _put_curves(
+    bag: Any,
+    index: Index,
+    clip: str,
+    placed: Motion,
+    frames: Any,
+    keep: Any,
+    former: tuple[float, float, tuple[str, ...]],
+    spared: tuple[str, ...],
+) -> int:
+    """Write one curve a shape key, and clear the clip's frames on our other curves; count keys."""
+    record = index.clips[clip]
+    first, last = record.span
+    written, total = {}, 0
+    for k, name in enumerate(record.keys):
+        if name in spared:
+            written[name] = record.written.get(name, 0)
+            continue
+        rows = np.flatnonzero(keep[:, k])
+        fresh = np.stack([frames[rows], placed.weights[rows, k]], 1).astype(np.float32)
+        if not np.any(np.abs(fresh[:, 1]) > 1e-6):
+            fresh = fresh[:0]
+        drop = [(first, last), *([former[:2]] if name in former[2] else [])]
+        curves.write_keys(bag, name, fresh, drop, _rests(index, clip, name, bool(len(fresh))))
+        written[name], total = curves.checksum(fresh), total + len(fresh)
+    record.written = written
+    if not record.nla:
+        for name in [n for n in index.keys if n not in record.keys]:
+            was = [former[:2]] if name in former[2] else []
+            drop = [(first, last), *was]
+            curves.write_keys(bag, name, _NOTHING, drop, _rests(index, clip, name, False))
+    return total
+
+
+def _rests(index: Index, clip: str, name: str, moving: bool) -> list[tuple[float, float, float]]:
+    """Return (first, last, ease) of every clip whose keys share this key's curve."""
+    record = index.clips[clip]
+    sharing = (
+        []
+        if record.nla
+        else [
+            other
+            for label, other in index.clips.items()
+            if label != clip and not other.nla and name in other.keys and other.written.get(name)
+        ]
+    )
+    return [(c.span[0], c.span[1], c.ease) for c in sharing + ([record] if moving else [])]
+
+
+def _make_room(index: Index, clip: str) -> None:
+    """Let a clip take its frames from others there; those it covers wholly are replaced."""
+    first, last = index.clips[clip].span
+    for name, other in list(index.clips.items()):
+        if name == clip or other.nla or other.span[0] > last or other.span[1] < first:
+            continue
+        if first <= other.span[0] and other.span[1] <= last:
+            del index.clips[name]
+        elif other.span[0] < first:
+            other.limit = [other.span[0], first - 1]
+            other.span[1] = first - 1
+        else:
+            other.limit = [last + 1, other.span[1]]
+            other.span[0] = last + 1
+
+
+def _hats(count: int) -> Any:
+    """Return keep (F, F) bool for one key a frame: its own frame and both neighbours."""
+    row = np.arange(count)
+    return np.abs(row[:, None] - row[None, :]) <= 1
+
+
+def _rows(motion: Motion, chosen: Any) -> Motion:
+    """Return the motion's chosen rows only."""
+    curves_of = ("weights", "controls", "opening", "dense")
+    parts = {name: getattr(motion, name) for name in curves_of}
+    return replace(
+        motion, **{n: None if rows is None else rows[chosen] for n, rows in parts.items()}
+    )
+
+
+def _ease(fps: float) -> float:
+    return float(max(1, round(EASE_SECONDS * fps)))
+
+
+# -- taking away ------------------------------------------------------------------------------
+
+
+def erase(key: Any, index: Index, clip: str) -> None:
+    """Remove a clip's keys from its curves, and its NLA strip and action when they are its own."""
+    record = index.clips[clip]
+    bag = bag_of(key, record, clip)
+    low, high = record.span[0] - record.ease, record.span[1] + record.ease
+    for name in record.keys if bag is not None else ():
+        others = _rests(index, clip, name, False)
+        low_here = max([low, *(end + 1 for _, end, _ in others if end < record.span[0])])
+        high_here = min([high, *(begin - 1 for begin, _, _ in others if begin > record.span[1])])
+        curves.write_keys(bag, name, _NOTHING, [(low_here, high_here)], others)
+    for action, _holder in curves.our_actions(key):
+        curves.drop_action(key, action)
+
+
+def drop_unused(obj: Any, index: Index) -> int:
+    """Remove our shape keys that no clip drives any more; return how many."""
+    key, removed = obj.data.shape_keys, 0
+    active = obj.active_shape_key.name if obj.active_shape_key else ""
+    for name in [n for n in index.keys if not index.users(n)]:
+        del index.keys[name]
+        block = key.key_blocks.get(name)
+        if block is None:
+            continue
+        for action, holder in curves.our_actions(key):
+            bag = curves.channels(action, curves.slot_of(action, holder), ensure=False)
+            curve = bag.fcurves.find(curves.path_of(name)) if bag is not None else None
+            if curve is not None:
+                bag.fcurves.remove(curve)
+        obj.shape_key_remove(block)
+        removed += 1
+    if active in key.key_blocks:
+        obj.active_shape_key_index = key.key_blocks.find(active)
+    return removed
+
+
+def bag_of(key: Any, record: Clip, clip: str) -> Any | None:
+    """Return what holds a clip's curves now, or None when its action is gone."""
+    strip = curves.clip_strip(key, clip) if record.nla else None
+    for action, holder in curves.our_actions(key):
+        if strip is None or action == strip.action:
+            return curves.channels(action, curves.slot_of(action, holder), ensure=False)
+    action = bpy.data.actions.get(record.action)
+    if curves.is_ours(action):
+        return curves.channels(action, curves.slot_of(action, None), ensure=False)
+    return None
+
+
+def within(keys: Any, record: Clip) -> Any:
+    first, last = record.span
+    return keys[(keys[:, 0] >= first - 1e-3) & (keys[:, 0] <= last + 1e-3)]
