@@ -18,6 +18,7 @@ from . import catalogue, chores, display, jobs, preferences, report, runtime
 from .errors import LipSyncError, SetupError
 from .operators import refuse
 from .process import quietly, scrubbed_environment
+from .proof import write_test_sound
 from .schedule import Task
 from .worker import package_root, worker_command
 
@@ -231,7 +232,7 @@ class DIFFSPEAKER_OT_check_setup(bpy.types.Operator):
         folder = Path(tempfile.mkdtemp(prefix="check-", dir=preferences.work_folder()))
         payload = SimpleNamespace(clip="Set-up check", folder=folder)
         fields = {
-            "audio": str(report.write_test_sound(folder / "test.wav")),
+            "audio": str(write_test_sound(folder / "test.wav")),
             "face": "demo",
             "device": preferences.get().device,
             "output": str(folder / "motion.npz"),
