@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -71,14 +70,6 @@ def bury(process: subprocess.Popen[Any], patience: float) -> int | None:
             with contextlib.suppress(OSError):
                 act()
     return process.poll()
-
-
-def settle(process: subprocess.Popen[Any], seconds: float = 0.5) -> int | None:
-    """Return the exit code of a process whose output has ended, waiting a moment for it."""
-    deadline = time.monotonic() + seconds
-    while process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    return process.returncode
 
 
 def explain_exit(code: int | None, log: str = "") -> tuple[str, str]:

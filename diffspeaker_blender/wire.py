@@ -117,7 +117,7 @@ def read_messages(
     A line longer than `LONGEST_LINE` is dropped piece by piece, never held whole.
     """
     inside_long = False
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError), stream:
         while line := stream.readline(LONGEST_LINE):
             starts_long = len(line) == LONGEST_LINE and not line.endswith(b"\n")
             if starts_long and not inside_long:
@@ -142,6 +142,7 @@ def _sort(line: bytes, inbox: queue.Queue[Any], tail: collections.deque[str]) ->
 def read_log(stream: BinaryIO, tail: collections.deque[str], log_file: Path | None) -> None:
     """Keep the last lines of the worker's log, and all of it in `log_file` when given."""
     with contextlib.ExitStack() as stack:
+        stack.enter_context(stream)
         file: BinaryIO | None = None
         if log_file is not None:
             with contextlib.suppress(OSError):

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import LipSyncError
-from .process import bury, explain_exit, quietly, scrubbed_environment, settle
+from .process import bury, explain_exit, quietly, scrubbed_environment
 from .wire import (
     PROTOCOL,
     Cancelled,
@@ -57,6 +57,7 @@ __all__ = [
 ]
 
 LOG_LINES = 200
+DYING = 0.5  # seconds between the end of the output and the end of the process
 _BOOTSTRAP = (
     "import importlib.util as u,runpy,sys;r=sys.argv.pop(1);"
     "s=u.spec_from_file_location('model',r+'/__init__.py',submodule_search_locations=[r]);"
@@ -136,24 +137,23 @@ class Worker:
         if self._process is not None:
             return
         self._reset()
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        options = {"env": self.environment, "cwd": self._home(), **quietly()}
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         try:
-            self._process = subprocess.Popen(
-                self.command, env=self.environment, cwd=self._home(), **pipes, **quietly()
-            )
+            process: subprocess.Popen[bytes] = subprocess.Popen(self.command, **pipes, **options)
         except OSError as error:
             reason = error.strerror or str(error)
             raise WorkerError(
                 f"The model's Python could not be started ({self.command[0]}: {reason}).",
                 "Choose or install another runtime in the preferences.",
             ) from error
-        self._started = time.monotonic()
-        process = self._process
-        for job, *arguments in (
-            (read_messages, process.stdout, self._inbox, self._tail),
-            (read_log, process.stderr, self._tail, self.log_file),
-            (write_messages, process.stdin, self._outbox),
-        ):
+        self._process, self._started = process, time.monotonic()
+        jobs: tuple[tuple[Callable[..., None], tuple[Any, ...]], ...] = (
+            (read_messages, (process.stdout, self._inbox, self._tail)),
+            (read_log, (process.stderr, self._tail, self.log_file)),
+            (write_messages, (process.stdin, self._outbox)),
+        )
+        for job, arguments in jobs:
             threading.Thread(target=job, args=arguments, daemon=True).start()
 
     def stop(self, timeout: float = 2.0) -> None:
@@ -258,6 +258,7 @@ class Worker:
         self._outbox: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._tail: collections.deque[str] = collections.deque(maxlen=LOG_LINES)
         self._started = time.monotonic()
+        self._silent_since = 0.0
 
     def _home(self) -> Path:
         if self._folder is None or not self._folder.is_dir():
@@ -275,8 +276,11 @@ class Worker:
 
     def _take(self, message: dict[str, Any] | None) -> list[Event]:
         """Turn one message of the reader into events; None is the end of the output."""
+        if self._process is None:
+            return []
         if message is None:
-            return self._lost(*explain_exit(settle(self._process), self.log))
+            self._silent_since = time.monotonic()
+            return []
         if message.get("type") == "ready":
             return self._greet(message)
         event = parse_event(message)
@@ -303,6 +307,11 @@ class Worker:
         if self._process is None:
             return []
         now = time.monotonic()
+        if self._silent_since:
+            code = self._process.poll()
+            if code is None and now - self._silent_since < DYING:
+                return []
+            return self._lost(*explain_exit(code, self.log))
         if self.ready is None and now - self._started > self.ready_within:
             return self._lost(
                 f"The model process was not ready within {self.ready_within:g} seconds.",
@@ -315,11 +324,12 @@ class Worker:
     def _lost(self, message: str, hint: str) -> list[Event]:
         """Bury the process and answer every request it still owes."""
         process, self._process = self._process, None
-        code = None
-        if process is not None:
-            self._outbox.put(None)
+        assert process is not None
+        code = process.poll()
+        self._outbox.put(None)
+        if code is None:  # a large process takes a while to die: not on the main thread
             process.kill()
-            code = bury(process, 1.0)
+            threading.Thread(target=bury, args=(process, 1.0), daemon=True).start()
         self.ready = None
         owed, self._owed = self._owed, {}
         ends: list[Event] = [

@@ -9,7 +9,7 @@ import soundfile
 import torch
 
 from model.articulation import CONTROLS
-from model.checkpoint import Checkpoint, save
+from model.checkpoint import save
 from model.denoiser import DiffSpeaker
 from model.spec import EncoderSpec, ModelSpec
 

@@ -1,0 +1,301 @@
+"""The client side of the wire, against workers that misbehave in every way we could think of."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from diffspeaker_blender.process import explain_exit, scrubbed_environment
+from diffspeaker_blender.wire import Progress, parse_event
+from diffspeaker_blender.worker import (
+    Cancelled,
+    Done,
+    Event,
+    Failed,
+    Ready,
+    Stopped,
+    Worker,
+    WorkerError,
+    worker_command,
+)
+
+FAKE = Path(__file__).parent / "fakes" / "worker.py"
+
+
+@pytest.fixture
+def start() -> Iterator:
+    """Start a fake worker with a behaviour; every one is buried at the end."""
+    workers: list[Worker] = []
+
+    def begin(behaviour: str, **options: object) -> Worker:
+        command = [sys.executable, "-I", "-u", str(FAKE), behaviour]
+        worker = Worker(command, **options)
+        workers.append(worker)
+        worker.start()
+        return worker
+
+    yield begin
+    for worker in workers:
+        worker.stop(timeout=0.3)
+        assert not worker.alive
+
+
+def collect(worker: Worker, until: type[Event], seconds: float = 15.0) -> list[Event]:
+    """Poll until an event of a kind has come."""
+    events: list[Event] = []
+    deadline = time.monotonic() + seconds
+    while not any(isinstance(event, until) for event in events):
+        assert time.monotonic() < deadline, (events, worker.log)
+        events += worker.poll()
+        time.sleep(0.005)
+    return events
+
+
+def test_a_request_is_answered_once(start):
+    worker = start("polite")
+    request = worker.generate(audio="a.wav", seed=3)
+    ended = worker.wait(request, timeout=15)
+    assert isinstance(ended, Done)
+    assert ended.report["seen"]["seed"] == 3
+    assert ended.output is not None
+    assert ended.output.parent.is_dir()
+    assert worker.ready is not None
+    assert not worker.busy
+    assert worker.poll() == []
+
+
+def test_a_failure_brings_kind_message_and_hint(start):
+    worker = start("polite")
+    ended = worker.wait(worker.generate(audio="bad"), timeout=15)
+    assert ended == Failed("job-1", "audio", "It is bad.", "Fix it.")
+
+
+def test_waiting_for_one_request_keeps_the_events_of_others(start):
+    worker = start("polite")
+    first, second = worker.generate(audio="a"), worker.generate(audio="b")
+    assert isinstance(worker.wait(second, timeout=15), Done)
+    assert [event.id for event in worker.poll() if isinstance(event, Done)] == [first]
+
+
+def test_progress_and_readiness_reach_on_event(start):
+    worker, seen = start("polite"), []
+    slow = worker.generate(audio="slow")
+    collect_progress = lambda event: (seen.append(event), worker.cancel(slow))  # noqa: E731
+    assert worker.wait(slow, timeout=15, on_event=collect_progress) == Cancelled(slow)
+    assert [type(event) for event in seen] == [Ready, Progress, Cancelled]
+    assert seen[1].seconds_left == 1.5
+
+
+def test_waiting_gives_up_in_time(start):
+    worker = start("polite")
+    slow = worker.generate(audio="slow")
+    with pytest.raises(WorkerError, match=r"no answer within 0\.2 seconds"):
+        worker.wait(slow, timeout=0.2)
+    with pytest.raises(WorkerError, match="owes no answer"):
+        worker.wait("job-99")
+
+
+def test_a_worker_that_dies_at_start_is_explained(start):
+    worker = start("dies_at_start")
+    request = worker.generate(audio="a")
+    events = collect(worker, Stopped)
+    failed = next(event for event in events if isinstance(event, Failed))
+    assert failed.id == request
+    assert "lacks torch" in failed.hint
+    assert "No module named 'torch'" in events[-1].log
+
+
+def test_a_worker_that_dies_mid_job_fails_what_it_owes_and_comes_back(start):
+    worker = start("dies_mid_job")
+    requests = [worker.generate(audio="a"), worker.generate(audio="b")]
+    events = collect(worker, Stopped)
+    assert [event.id for event in events if isinstance(event, Failed)] == requests
+    assert "exit code 7" in events[-1].message
+    assert "about to fall over" in events[-1].log
+    worker.generate(audio="c")
+    assert isinstance(collect(worker, Stopped)[0], Ready)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_a_killed_worker_is_told_from_a_crashed_one(start):
+    worker = start("killed_mid_job")
+    worker.generate(audio="a")
+    assert "memory ran out" in collect(worker, Stopped)[-1].message
+
+
+def test_babble_breaks_nothing_and_answers_count_once(start):
+    worker = start("babbles")
+    request = worker.generate(audio="a")
+    assert isinstance(worker.wait(request, timeout=15), Done)
+    time.sleep(0.1)
+    assert worker.poll() == []
+    assert "Downloading model" in worker.log
+    assert "nobody asked" in worker.log
+
+
+def test_a_flood_of_log_neither_blocks_nor_is_kept(start, tmp_path):
+    worker = start("floods", log_file=tmp_path / "Protokoll ä.log")
+    assert isinstance(worker.wait(worker.generate(audio="a"), timeout=30), Done)
+    worker.stop()
+    assert len(worker.log) < 100_000
+    assert (tmp_path / "Protokoll ä.log").stat().st_size > 2_000_000
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_a_deaf_worker_is_killed_for_a_cancel(start):
+    worker = start("ignores_cancel", patience=0.3)
+    collect(worker, Ready)
+    request, other = worker.generate(audio="a"), worker.generate(audio="b")
+    began = time.monotonic()
+    worker.cancel(request)
+    events = collect(worker, Stopped)
+    assert Cancelled(request) in events
+    assert any(isinstance(event, Failed) and event.id == other for event in events)
+    assert time.monotonic() - began < 2.0
+    assert not worker.alive
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_stop_is_bounded_for_a_worker_that_heeds_nothing(start):
+    worker = start("ignores_cancel")
+    collect(worker, Ready)
+    worker.generate(audio="a")
+    began = time.monotonic()
+    worker.stop(timeout=0.2)
+    assert time.monotonic() - began < 2.5
+
+
+def test_stop_of_a_polite_worker_is_quick_and_removes_its_files(start):
+    worker = start("polite")
+    ended = worker.wait(worker.generate(audio="a"), timeout=15)
+    began = time.monotonic()
+    worker.stop()
+    assert time.monotonic() - began < 1.0
+    assert not ended.output.parent.exists()
+    worker.stop()
+
+
+@pytest.mark.parametrize("behaviour", ["wrong_version", "old_version"])
+def test_a_worker_from_another_version_is_refused(start, behaviour):
+    worker = start(behaviour)
+    request = worker.generate(audio="a")
+    ended = worker.wait(request, timeout=15)
+    assert isinstance(ended, Failed)
+    assert "another version" in ended.message
+    assert not worker.alive
+
+
+def test_a_worker_that_never_gets_ready_is_given_up(start):
+    worker = start("never_ready", ready_within=0.3)
+    ended = worker.wait(worker.generate(audio="a"), timeout=15)
+    assert "not ready within 0.3 seconds" in ended.message
+
+
+def test_a_huge_line_is_dropped_piece_by_piece(start):
+    worker = start("huge_line")
+    assert isinstance(worker.wait(worker.generate(audio="a"), timeout=30), Done)
+    assert "a line of more than" in worker.log
+
+
+def test_a_worker_that_ends_mid_line_is_lost_not_misread(start):
+    worker = start("half_line")
+    assert isinstance(worker.wait(worker.generate(audio="a"), timeout=15), Failed)
+
+
+def test_a_worker_that_closes_its_output_is_buried(start):
+    worker = start("closes_output")
+    assert "hangs" in collect(worker, Stopped)[-1].message
+
+
+def test_a_worker_that_never_reads_blocks_nobody(start):
+    worker = start("deaf", patience=0.2)
+    collect(worker, Ready)
+    began = time.monotonic()
+    requests = [worker.generate(audio="x" * 10_000) for _ in range(50)]
+    assert time.monotonic() - began < 1.0
+    worker.cancel(requests[0])
+    assert len([e for e in collect(worker, Stopped) if isinstance(e, Failed)]) == 49
+
+
+def test_a_python_that_is_not_there_is_one_sentence(tmp_path):
+    worker = Worker([str(tmp_path / "no python"), "serve"])
+    with pytest.raises(WorkerError, match="could not be started"):
+        worker.generate(audio="a")
+    assert not worker.busy
+    worker.stop()
+
+
+def test_paths_with_spaces_and_other_scripts_survive(start, tmp_path):
+    worker = start("polite")
+    path = str(tmp_path / "Ünï cødé 日本語 '\" file.wav")
+    ended = worker.wait(worker.generate(audio=path, output=path), timeout=15)
+    assert ended.report["seen"]["audio"] == path
+    assert str(ended.output) == path
+
+
+def test_the_bootstrap_runs_the_package_of_one_folder(tmp_path):
+    """An add-on file that is called like a library must not be importable in the worker."""
+    import subprocess
+
+    root = tmp_path / "Erweiterung ü 1"
+    (root / "model").mkdir(parents=True)
+    (root / "json5x.py").write_text("shadow = True", encoding="utf-8")
+    (root / "model" / "__init__.py").write_text("", encoding="utf-8")
+    (root / "model" / "__main__.py").write_text(
+        "import importlib.util, sys\n"
+        "from . import voice\n"
+        "print(sys.argv[1:], voice.NAME, importlib.util.find_spec('json5x'))\n",
+        encoding="utf-8",
+    )
+    (root / "model" / "voice.py").write_text("NAME = 'ö'", encoding="utf-8")
+    command = worker_command(sys.executable, root, "say", "a b")
+    said = subprocess.run(command, capture_output=True, check=True, encoding="utf-8")
+    assert said.stdout.strip() == "['say', 'a b'] ö None"
+
+
+def test_the_environment_forgets_other_pythons(monkeypatch):
+    for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX", "LD_PRELOAD"):
+        monkeypatch.setenv(name, "x")
+    environment = scrubbed_environment({"EXTRA": "1"})
+    assert not {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX"} & set(environment)
+    assert environment["EXTRA"] == "1"
+    assert environment["PATH"] == os.environ["PATH"]
+
+
+@pytest.mark.parametrize(
+    ("code", "log", "message", "hint"),
+    [
+        (-9, "", "memory ran out", "Close other programs"),
+        (-11, "", "segmentation fault", "Check My Setup"),
+        (0xC0000135, "", "system library is missing", "Visual C++"),
+        (-1073741515, "", "system library is missing", "Visual C++"),
+        (1, "OSError: [Errno 28] No space left on device", "No space left", "disk space"),
+        (2, "model: error: unrecognized arguments: x", "exit code 2", "another version"),
+        (None, "", "hangs", "Check My Setup"),
+    ],
+)
+def test_exit_codes_are_put_into_words(code, log, message, hint):
+    said = explain_exit(code, log)
+    assert message in said[0]
+    assert hint in said[1]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": "progress", "id": "a", "fraction": "x"},
+        {"type": "progress", "id": "a", "fraction": float("nan")},
+        {"type": "done", "id": 3},
+        {"type": "done", "id": "a", "report": 5},
+        {"type": "done", "id": "a", "output": 7},
+        {"type": "new thing", "id": "a"},
+        {},
+    ],
+)
+def test_events_with_wrong_fields_are_no_events(message):
+    assert parse_event(message) is None
