@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import OutputError
+from .head import Head
 from .rasterizer import Camera, Floats, Integers, light, rasterize, vertex_normals
 
 SKIN = (0.62, 0.40, 0.31)
@@ -91,7 +92,7 @@ def plain(vertices: Floats, triangles: Integers) -> Layer:
     colours = np.tile(np.float32(SKIN), (len(vertices), 1))
     gloss = np.full(len(vertices), 0.10, np.float32)
     for ball in _eyeballs(vertices, triangles):
-        centre = vertices[ball].mean(0)
+        centre = (vertices[ball].min(0) + vertices[ball].max(0)) / 2
         forward = vertices.mean(0) - centre
         forward = _gaze(vertices[ball] - centre, forward)
         angle = np.degrees(np.arccos(np.clip(forward, -1, 1)))
@@ -124,10 +125,63 @@ def _eyeballs(vertices: Floats, triangles: Integers) -> list[Integers]:
     balls = []
     for name in np.unique(label):
         part = np.flatnonzero(label == name)
-        radius = np.linalg.norm(vertices[part] - vertices[part].mean(0), axis=1)
+        centre = (vertices[part].min(0) + vertices[part].max(0)) / 2
+        radius = np.linalg.norm(vertices[part] - centre, axis=1)
         if 50 < len(part) < len(vertices) / 4 and radius.std() < 0.15 * radius.mean():
             balls.append(part)
     return balls if len(balls) == 2 else []
+
+
+PART_COLOURS = {
+    "skin": (0.640, 0.395, 0.295),
+    "teeth": (0.800, 0.755, 0.660),
+    "gums": (0.480, 0.170, 0.160),
+    "tongue": (0.430, 0.140, 0.130),
+    "mouth": (0.110, 0.022, 0.022),
+    "brows": (0.060, 0.030, 0.018),
+    "lashes": (0.010, 0.007, 0.006),
+    "hair": (0.075, 0.036, 0.020),
+}
+"""Linear colours of the demo head's materials beside its painted face."""
+PART_GLOSS = {"teeth": 0.5, "tongue": 0.35, "hair": 0.10, "gums": 0.3, "skin": 0.10}
+
+
+def demo_layer(head: Head) -> Layer:
+    """Return the look of the demo head with all its parts; draw `demo_vertices` with it."""
+    triangles, colours = [head.triangles], [head.colours]
+    gloss = [np.full(len(head.vertices), 0.10, np.float32)]
+    gloss[0][np.unique(head.triangles[head.material > 0])] = 0.9
+    count = len(head.vertices)
+    for part in head.parts.values():
+        triangles.append(part.triangles + count)
+        count += len(part.vertices)
+        shade = np.tile(np.float32(PART_COLOURS[part.material]), (len(part.vertices), 1))
+        if part.material in ("teeth", "gums", "tongue"):  # no shadows are cast: the depth is dark
+            depth = part.vertices[:, 2].max() - part.vertices[:, 2]
+            shade *= (0.25 + 0.75 * np.exp(-((depth / 0.014) ** 2)))[:, None]
+        colours.append(shade)
+        shine = np.float32(PART_GLOSS.get(part.material, 0.0))
+        gloss.append(np.full(len(part.vertices), shine))
+    return Layer(np.concatenate(triangles), np.concatenate(colours), np.concatenate(gloss))
+
+
+def demo_vertices(
+    head: Head, faces: Floats, controls: Floats | None = None, names: Sequence[str] = ()
+) -> Floats:
+    """Add the demo head's parts to a moving face: (F, V, 3) → (F, V + parts, 3).
+
+    ``controls`` (F, C) with their ``names`` move the tongue, which the face does not show.
+    """
+    frames = []
+    for number, face in enumerate(faces):
+        tongue = {}
+        if controls is not None:
+            row = controls[number]
+            tongue = {
+                n: float(v) for n, v in zip(names, row, strict=True) if n.startswith("tongue")
+            }
+        frames.append(np.concatenate([face, *head.pose(face, tongue).values()]))
+    return np.asarray(frames, np.float32)
 
 
 def picture(
@@ -173,6 +227,14 @@ def contact_sheet(
         text = titles[place] if titles else f"{frame}"
         cells.append(_titled(np.concatenate(shots, 1), text))
     return write_png(path, _grid(cells, columns))
+
+
+def portrait(head: Head, path: Path | str, size: int = 512) -> Path:
+    """Write a picture of the demo head from the front, three-quarters and the side."""
+    vertices, layer = demo_vertices(head, head.vertices[None])[0], demo_layer(head)
+    cameras = [frame_head(head.vertices, view) for view in (FRONT, THREE_QUARTER, PROFILE)]
+    shots = [picture(vertices, layer, camera, size=size, smooth=2) for camera in cameras]
+    return write_png(path, np.concatenate(shots, 1))
 
 
 def _grid(cells: list[Picture], columns: int) -> Picture:

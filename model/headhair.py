@@ -1,0 +1,123 @@
+"""The demo head's hair: short locks that grow from a whorl at the crown, over a dark cap.
+
+The scalp is measured in polar coordinates about the whorl: ``s`` radians away from it and ``phi``
+around (0 towards the forehead). Locks are laid like roof tiles, row over row, a fringe last.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import sculpt
+from .head import Part
+from .headmesh import _axis_depth, cast
+from .headparts import MM, _gather, still, tuft
+from .mouthparts import tube
+from .sculpt import Array
+
+CENTRE = np.array([0.0, 0.030, -0.012])
+WHORL = np.array([0.10, 0.86, -0.50]) / np.linalg.norm([0.10, 0.86, -0.50])
+HAIRLINE_TURN = np.radians([0, 20, 38, 52, 64, 74, 82, 90, 100, 112, 124, 138, 155, 180])
+HAIRLINE = MM * np.array([70, 71, 66, 50, 26, 6, -6, -4, 16, 10, -30, -56, -66, -68])
+"""Chart height v of the hair's edge, at angles from the face's middle to the back."""
+ROWS = ((0.02, 9), (0.17, 22), (0.33, 34), (0.48, 42), (0.62, 50), (0.75, 54), (0.86, 58))
+"""Where rows of locks start, as a part of the way to the hairline, and how many there are."""
+
+
+def _basis() -> tuple[Array, Array]:
+    """Return the directions phi = 0 (forward) and phi = 90° (left) at the whorl."""
+    ahead = np.array([0, 0, 1.0]) - WHORL * WHORL[2]
+    ahead /= np.linalg.norm(ahead)
+    return ahead, np.cross(WHORL, ahead)
+
+
+def scalp(s: Array, phi: Array) -> Array:
+    """Return the skin points (N, 3) at polar places."""
+    ahead, left = _basis()
+    direction = (
+        np.cos(s)[:, None] * WHORL
+        + (np.sin(s) * np.cos(phi))[:, None] * ahead
+        + (np.sin(s) * np.sin(phi))[:, None] * left
+    )
+    return sculpt.march(np.broadcast_to(CENTRE, direction.shape), direction, 0.2)
+
+
+class Hairline:
+    """How far hair reaches from the whorl, in every direction."""
+
+    def __init__(self) -> None:
+        line = cast(HAIRLINE_TURN, HAIRLINE)
+        phi, s = np.linspace(-np.pi, np.pi, 97), np.linspace(0.3, 2.6, 70)
+        places = np.stack(np.meshgrid(s, phi, indexing="ij"), -1).reshape(-1, 2)
+        points = scalp(*places.T)
+        turn = np.abs(np.arctan2(points[:, 0], points[:, 2] - _axis_depth(points[:, 1])))
+        below = points[:, 1] < np.interp(turn, HAIRLINE_TURN, line[:, 1])
+        reach = s[np.argmax(below.reshape(len(s), len(phi)), 0)]
+        for _ in range(2):  # no kinks
+            reach[1:-1] = (reach[:-2] + 2 * reach[1:-1] + reach[2:]) / 4
+        self.phi, self.reach = phi, reach
+
+    def at(self, phi: Array) -> Array:
+        """Return the distance s of the hairline (N,) at angles phi (N,)."""
+        return np.interp((phi + np.pi) % (2 * np.pi) - np.pi, self.phi, self.reach)
+
+
+def hair(seed: int = 11) -> list[Part]:
+    """Return the cap and the locks."""
+    line = Hairline()
+    return [_cap(line), _locks(line, np.random.default_rng(seed))]
+
+
+def _cap(line: Hairline) -> Part:
+    """Return a close shell that hides the scalp between the locks."""
+    columns, rows = 72, 16
+    phi = 2 * np.pi * np.arange(columns) / columns
+    rings = []
+    for row in range(rows):
+        t = (row + 0.02) / (rows - 1)
+        points = scalp(line.at(phi) * min(t, 1.0), phi)
+        lift = 3.0 * MM * np.sqrt(max(0.0, 1 - t**6)) - 0.8 * MM * t**6
+        rings.append(points + lift * sculpt.gradient(points))
+    vertices = np.concatenate(rings)
+    return still(vertices, tube(rows, columns)[:, ::-1], "hair")
+
+
+def _locks(line: Hairline, generator: np.random.Generator) -> Part:
+    """Return the locks of all rows."""
+    points, sides = 8, 6
+    tufts = []
+    for row, (start, count) in enumerate(ROWS):
+        for k in range(count):
+            phi = 2 * np.pi * (k + 0.5 * (row % 2) + generator.uniform(-0.3, 0.3)) / count
+            tufts.append(_lock(line, start, phi, count, points, sides, generator))
+    vertices, triangles = _gather(tufts, points, sides)
+    return still(vertices, triangles, "hair")
+
+
+def _lock(
+    line: Hairline,
+    start: float,
+    phi: float,
+    count: int,
+    points: int,
+    sides: int,
+    generator: np.random.Generator,
+) -> Array:
+    """Return one lock: it leaves the scalp, arches over its neighbours' roots and comes down."""
+    t = np.linspace(0, 1, points)
+    forward = (1 + np.cos(phi)) / 2
+    reach = float(line.at(np.array([phi]))[0])
+    begin = start + generator.uniform(-0.03, 0.03)
+    length = (0.34 + 0.10 * forward**2) * generator.uniform(0.85, 1.2)
+    s = reach * np.maximum(begin + length * t, 0.01)
+    s = np.minimum(s, reach * (1.02 + 0.04 * forward**3) + 0.05 * generator.uniform(-1, 1))
+    s = s + 0.01 * t
+    sweep = 0.62 * forward**2 + 0.10 * generator.uniform(-1, 1)  # the fringe falls to one side
+    turn = phi + sweep * t**1.3 * min(1.0, 0.35 / max(0.15, np.sin(min(s[0], 1.5))))
+    base = scalp(s, turn)
+    normals = sculpt.gradient(base)
+    volume = np.interp(base[0, 1], [-0.06, 0.02, 0.09], [0.45, 0.75, 1.15])
+    lift = (2.0 + 6.5 * np.sin(np.pi * np.clip(0.12 + 0.80 * t, 0, 1)) ** 0.9) * MM * volume
+    path = base + normals * (lift * generator.uniform(0.85, 1.2))[:, None]
+    width = 2 * np.pi * np.sin(min(max(s[2], 0.25), 1.5)) * 0.085 / count * 2.1
+    return tuft(path, normals, width, 5.0 * MM * volume, sides)
