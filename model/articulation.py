@@ -6,14 +6,19 @@ Legend: `F` frames, `C` controls, `K` shapes, `V` vertices, `T` triangles.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .derivation import Derivation, EyeMotion, cached_derivation
+from .frame import LIFE_EYE_DISTANCE
 from .jaw import GLIDE, OPEN_ANGLE
 from .mesh import rotate
+from .shapes import ShapeSet, build_shapes
+from .solving import solve_weights
 
 FloatArray = NDArray[np.floating]
 
@@ -48,6 +53,20 @@ GAZE_OUT, GAZE_UP, GAZE_DOWN = np.radians(28.0), np.radians(20.0), np.radians(25
 
 REGIONS = ("jaw", "lips", "upper")
 """Names of the soft masks."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Shapes and weights whose sums replay a clip."""
+
+    names: tuple[str, ...]
+    """Controls, correctives, details (K,)."""
+    shapes: FloatArray
+    """Offsets at weight 1 (K, V, 3), in the mesh's units and axes."""
+    weights: FloatArray
+    """(F, K): controls' own 0 to 1, the others −1 to 1."""
+    errors: FloatArray
+    """Largest vertex error of each frame (F,), in metres of a life-size head."""
 
 
 class Rig:
@@ -88,7 +107,17 @@ class Rig:
 
     def named_shapes(self) -> tuple[tuple[str, ...], FloatArray]:
         """Return the names (K,) and shapes (K, V, 3): the controls' own, then correctives."""
-        raise NotImplementedError("being written")
+        return self._shapes.names, self._whole(self._shapes.shapes)
+
+    def fit(
+        self, controls: ArrayLike, *, tolerance: float = 0.05e-3, detail: bool = True
+    ) -> Solution:
+        """Find the shapes and weights that replay controls (F, C); as `solve`, with the errors."""
+        weights = np.clip(_checked_controls(controls), 0.0, 1.0)
+        limit = tolerance / LIFE_EYE_DISTANCE if detail else np.inf
+        found = solve_weights(self.motion(weights), weights, self._shapes, limit)
+        metres = found.errors * LIFE_EYE_DISTANCE
+        return Solution(found.names, self._whole(found.shapes), found.weights, metres)
 
     def solve(
         self, controls: ArrayLike, *, tolerance: float = 0.05e-3, detail: bool = True
@@ -98,7 +127,8 @@ class Rig:
         `tolerance` is the largest vertex error allowed, in metres of a life-size head; with
         `detail` false only named shapes are used and the error may be larger.
         """
-        raise NotImplementedError("being written")
+        solution = self.fit(controls, tolerance=tolerance, detail=detail)
+        return solution.names, solution.shapes, solution.weights
 
     def opening(self, offsets: ArrayLike) -> FloatArray:
         """Return the inner-lip opening (F,) of offsets (F, V, 3) over the outer-eye distance.
@@ -117,6 +147,23 @@ class Rig:
     def regions(self) -> tuple[tuple[str, ...], FloatArray]:
         """Return the soft masks ("jaw", "lips", "upper") and their values (R, V) in 0..1."""
         return REGIONS, self._head.regions
+
+    @cached_property
+    def _shapes(self) -> ShapeSet:
+        """The named shapes, made when first asked for."""
+        eyes = [np.concatenate([eye.ball, eye.lids]) for eye in self._head.eyes]
+        rest = np.setdiff1d(np.arange(len(self._head.active)), np.concatenate(eyes))
+        return build_shapes(self._exact, CONTROLS, [*eyes, rest])
+
+    def _exact(self, weights: FloatArray) -> FloatArray:
+        """Canonical offsets (F, A, 3) of the active vertices for few frames."""
+        return np.concatenate([moved for _, moved in self.motion(weights)])
+
+    def _whole(self, shapes: FloatArray) -> FloatArray:
+        """Spread canonical shapes (K, 3 A) over the mesh, in its units and axes (K, V, 3)."""
+        whole = np.zeros((len(shapes), self._head.vertex_count, 3), dtype=np.float32)
+        whole[:, self._head.active] = self.to_mesh(shapes.reshape(len(shapes), -1, 3))
+        return whole
 
     def _central(self) -> NDArray[np.int64]:
         """Return the lip pairs whose opening counts: the middle third."""
