@@ -67,6 +67,33 @@ def slot_of(action: Any, holder: Any) -> Any | None:
     return next((slot for slot in action.slots if slot.target_id_type == "KEY"), None)
 
 
+def filled_slot(action: Any) -> Any | None:
+    """Return the slot of an action of ours that holds curves."""
+    for slot in getattr(action, "slots", ()):
+        bag = channels(action, slot, ensure=False)
+        if bag is not None and len(bag.fcurves):
+            return slot
+    return None
+
+
+def unshare(key: Any) -> None:
+    """Give a copied head its own copy of our actions: Blender lets copies share them."""
+    others = [k.animation_data for k in bpy.data.shape_keys if k != key and k.animation_data]
+    used = {action.name for data in others for action in _actions_in(data)}
+    for action, holder in our_actions(key):
+        if action.name in used:
+            slot = slot_of(action, holder)
+            holder.action = twin = action.copy()
+            if slot is not None:
+                holder.action_slot = next(s for s in twin.slots if s.handle == slot.handle)
+
+
+def _actions_in(data: Any) -> list[Any]:
+    """Return every action that animation data plays."""
+    strips = [strip.action for track in data.nla_tracks for strip in track.strips]
+    return [action for action in [data.action, *strips] if action is not None]
+
+
 def channels(action: Any, slot: Any | None, *, ensure: bool = True) -> Any | None:
     """Return what holds `.fcurves` and `.groups`: the action itself, or its bag for the slot."""
     if slot is None:

@@ -138,19 +138,17 @@ def _key_reasons(key: Any, record: stored.Clip) -> list[Finding]:
 
 def _action_reasons(obj: Any, key: Any, record: stored.Clip, clip: str) -> list[Finding]:
     """Return what keeps the clip's action from playing."""
-    data = key.animation_data
-    name = obj.name
-    if data is None or _bag(key, record, clip) is None:
-        return [Finding("no-action", f"{name} plays no action, or not the lip-sync's.",
-                        "assign-action", "Play Lip-Sync")]  # fmt: skip
+    data, name = key.animation_data, obj.name
     if record.nla:
-        return _nla_reasons(data, key, clip)
-    if not curves.is_ours(data.action):
-        other = f"“{data.action.name}”" if data.action else "no action"
-        return [Finding("wrong-action", f"{name} plays {other} in place of the lip-sync.",
+        return _nla_reasons(data, key, clip) if data else [Finding("no-strip", "Its NLA is gone.")]
+    if data is None or data.action is None:
+        return [Finding("no-action", f"{name} plays no action.",
                         "assign-action", "Play Lip-Sync")]  # fmt: skip
+    if not curves.is_ours(data.action):
+        return [Finding("wrong-action", f"{name} plays “{data.action.name}” in place of the "
+                        "lip-sync.", "assign-action", "Play Lip-Sync")]  # fmt: skip
     slot = getattr(data, "action_slot", None)
-    if hasattr(data.action, "slots") and slot != _filled_slot(data.action):
+    if hasattr(data.action, "slots") and slot != curves.filled_slot(data.action):
         return [Finding("wrong-slot", f"{name} reads another slot of “{data.action.name}”.",
                         "assign-action", "Use Lip-Sync Slot")]  # fmt: skip
     alone = any(track.is_solo for track in data.nla_tracks)
@@ -166,7 +164,7 @@ def _nla_reasons(data: Any, key: Any, clip: str) -> list[Finding]:
         return [Finding("no-strip", "The clip's NLA strip was removed.")]
     track = next(t for t in data.nla_tracks if any(s == strip for s in t.strips))
     alone = any(other.is_solo for other in data.nla_tracks) and not track.is_solo
-    if not data.use_nla or track.mute or strip.mute or alone or strip.influence < 1:
+    if not data.use_nla or track.mute or strip.mute or alone or _faint(strip):
         return [Finding("nla", f"The NLA track “{track.name}” is muted or another one is solo.",
                         "free-nla", "Let It Play")]  # fmt: skip
     return []
@@ -228,13 +226,9 @@ def _bag(key: Any, record: stored.Clip, clip: str) -> Any | None:
     return bag_of(key, record, clip)
 
 
-def _filled_slot(action: Any) -> Any | None:
-    """Return the slot of our action that holds curves."""
-    for slot in action.slots:
-        bag = curves.channels(action, slot, ensure=False)
-        if bag is not None and len(bag.fcurves):
-            return slot
-    return None
+def _faint(strip: Any) -> bool:
+    """Return whether someone has turned the strip's influence down (else Blender computes it)."""
+    return bool(strip.use_animated_influence and strip.influence < 1)
 
 
 def _some(names: list[str]) -> str:
@@ -274,7 +268,7 @@ def _assign_action(key: Any, index: Any, _names: set[str]) -> None:
         data.action.use_fake_user = True
     data.action = action
     if hasattr(action, "slots"):
-        data.action_slot = _filled_slot(action) or data.action_slot
+        data.action_slot = curves.filled_slot(action) or data.action_slot
     curves.assign(data, action)
 
 
@@ -286,7 +280,7 @@ def _free_nla(key: Any, index: Any, _names: set[str]) -> None:
     for clip in index.clips:
         strip = curves.clip_strip(key, clip)
         if strip is not None:
-            strip.mute, strip.influence = False, 1.0
+            strip.mute = strip.use_animated_influence = False
             for track in data.nla_tracks:
                 if any(other == strip for other in track.strips):
                     track.mute = False

@@ -87,6 +87,7 @@ def apply_motion(
     scene, clip = scene or bpy.context.scene, clip or NAMELESS
     _require(obj, motion, mode)
     key = _key_of(obj)
+    curves.unshare(key)
     index = stored.read(key)
     former = index.clips.get(clip)
     index.numbers += 1
@@ -132,6 +133,7 @@ def adjust_clip(
     if found is None:
         raise MotionError(f"“{clip}” has no stored motion on {obj.name}.", "Generate it again.")
     _require(obj, found, index.clips[clip].mode)
+    curves.unshare(key)
     record = index.clips[clip]
     record.adjustments = vars(adjustments).copy()
     spared = edited(obj, clip) if keep_edited else ()
@@ -162,6 +164,7 @@ def remove_motion(obj: Any, clip: str = "") -> int:
     index = stored.read(key)
     if key is None:
         return 0
+    curves.unshare(key)
     for name in [clip] if clip in index.clips else list(index.clips) if not clip else []:
         writing.erase(key, index, name)
         del index.clips[name]

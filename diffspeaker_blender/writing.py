@@ -68,7 +68,8 @@ def write(
         keep = refine.thin(placed, record.tolerance / unit)
     names = _put_shapes(obj, index, clip, placed, motion, reuse)
     _widen(key, names, placed)
-    former = (record.span[0] - record.ease, record.span[1] + record.ease, tuple(record.keys))
+    former = (*record.span, record.ease)
+    had = set(record.keys)
     record.span, record.ease = [float(frames[0]), float(frames[-1])], _ease(fps)
     if not record.nla:
         _make_room(index, clip)
@@ -76,7 +77,7 @@ def write(
         key, clip, nla=record.nla, name=action_name or f"{obj.name} Lip-Sync"
     )
     record.nla, record.action, record.keys = bool(track), action.name, list(names)
-    total = _put_curves(bag, index, clip, placed, frames, keep, former, spared)
+    total = _put_curves(key, bag, index, clip, placed, frames, keep, former, had, spared)
     if track:
         first, last = record.span
         curves.place_strip(key, clip, action, first - record.ease, last + record.ease)
@@ -103,7 +104,9 @@ def _put_shapes(
         one = record.hashes[k] if same else stored.shape_hash(placed.shapes[k])
         name, needs_shape = _key_for(key, index, clip, wanted, one, reuse, names)
         if not name:
-            name = obj.shape_key_add(name=_free_name(key, wanted), from_mix=False).name
+            block = obj.shape_key_add(name=_free_name(key, wanted), from_mix=False)
+            block.value = 0.0  # Blender 5.2 starts at 1
+            name = block.name
         if needs_shape:
             key.key_blocks[name].points.foreach_set("co", basis + placed.shapes[k].ravel())
             index.keys[name] = [wanted, one]
@@ -155,13 +158,15 @@ def _widen(key: Any, names: list[str], placed: Motion) -> None:
 
 
 def _put_curves(
+    key: Any,
     bag: Any,
     index: Index,
     clip: str,
     placed: Motion,
     frames: Any,
     keep: Any,
-    former: tuple[float, float, tuple[str, ...]],
+    former: tuple[float, float, float],
+    had: set[str],
     spared: tuple[str, ...],
 ) -> int:
     """Write one curve a shape key, and clear the clip's frames on our other curves; count keys."""
@@ -176,15 +181,17 @@ def _put_curves(
         fresh = np.stack([frames[rows], placed.weights[rows, k]], 1).astype(np.float32)
         if not np.any(np.abs(fresh[:, 1]) > 1e-6):
             fresh = fresh[:0]
-        drop = [(first, last), *([former[:2]] if name in former[2] else [])]
-        curves.write_keys(bag, name, fresh, drop, _rests(index, clip, name, bool(len(fresh))))
+        rests = _rests(index, clip, name, bool(len(fresh)))
+        drop = [(first, last), *([_reach(former, rests)] if name in had else [])]
+        if curves.write_keys(bag, name, fresh, drop, rests) is None and name in index.keys:
+            key.key_blocks[name].value = 0.0
         written[name], total = curves.checksum(fresh), total + len(fresh)
     record.written = written
     if not record.nla:
         for name in [n for n in index.keys if n not in record.keys]:
-            was = [former[:2]] if name in former[2] else []
-            drop = [(first, last), *was]
-            curves.write_keys(bag, name, _NOTHING, drop, _rests(index, clip, name, False))
+            rests = _rests(index, clip, name, False)
+            drop = [(first, last), *([_reach(former, rests)] if name in had else [])]
+            curves.write_keys(bag, name, _NOTHING, drop, rests)
     return total
 
 
@@ -201,6 +208,16 @@ def _rests(index: Index, clip: str, name: str, moving: bool) -> list[tuple[float
         ]
     )
     return [(c.span[0], c.span[1], c.ease) for c in sharing + ([record] if moving else [])]
+
+
+def _reach(
+    place: tuple[float, float, float], others: list[tuple[float, float, float]]
+) -> tuple[float, float]:
+    """Return the frames of a clip with its rest keys, without reaching into its neighbours."""
+    first, last, ease = place
+    low = max([first - ease, *(end + 1 for _, end, _ in others if end < first)])
+    high = min([last + ease, *(begin - 1 for begin, _, _ in others if begin > last)])
+    return low, high
 
 
 def _make_room(index: Index, clip: str) -> None:
@@ -245,12 +262,10 @@ def erase(key: Any, index: Index, clip: str) -> None:
     """Remove a clip's keys from its curves, and its NLA strip and action when they are its own."""
     record = index.clips[clip]
     bag = bag_of(key, record, clip)
-    low, high = record.span[0] - record.ease, record.span[1] + record.ease
+    former = (*record.span, record.ease)
     for name in record.keys if bag is not None else ():
-        others = _rests(index, clip, name, False)
-        low_here = max([low, *(end + 1 for _, end, _ in others if end < record.span[0])])
-        high_here = min([high, *(begin - 1 for begin, _, _ in others if begin > record.span[1])])
-        curves.write_keys(bag, name, _NOTHING, [(low_here, high_here)], others)
+        rests = _rests(index, clip, name, False)
+        curves.write_keys(bag, name, _NOTHING, [_reach(former, rests)], rests)
     for action, _holder in curves.our_actions(key):
         curves.drop_action(key, action)
 

@@ -186,7 +186,9 @@ def test_a_name_the_user_took(grid: SimpleNamespace) -> None:
     """A jawOpen of the user's stays the user's: ours gets another name, or theirs is driven."""
     obj = grid.object
     obj.shape_key_add(name="Basis")
-    obj.shape_key_add(name="jawOpen").points[0].co.x += 0.5
+    theirs = obj.shape_key_add(name="jawOpen")
+    theirs.points[0].co.x += 0.5
+    theirs.value = 0.0
     applied = shape_keys.apply_motion(obj, speech(), clip="line")
     assert applied.keys[0] == "jawOpen.001"
     assert worst(obj, grid.vertices, speech()) <= 2e-6
