@@ -181,7 +181,7 @@ class Rig:
         points += (strengths @ linear).reshape(points.shape)
         self._meet_lips(points, weights)
         for side, eye in zip(("Left", "Right"), head.eyes, strict=True):
-            _turn_eye(points, weights, side, eye)
+            _turn_eye(points, head.positions, weights, side, eye)
         return np.asarray(points - head.positions)
 
     def _drop_jaw(self, opening: FloatArray) -> FloatArray:
@@ -206,8 +206,13 @@ _LIP_STRENGTHS = (
 )  # fmt: skip
 
 
-def _turn_eye(points: FloatArray, weights: FloatArray, side: str, eye: EyeMotion) -> None:
-    """Turn one eyeball to its gaze, and its lids with blink, squint, widening and gaze, in place."""
+def _turn_eye(
+    points: FloatArray, rest: FloatArray, weights: FloatArray, side: str, eye: EyeMotion
+) -> None:
+    """Turn one eyeball to its gaze, and its lids with blink, squint, widening and gaze.
+
+    Changes `points` (f, A, 3) in place by what the turns do to the positions at rest (A, 3).
+    """
 
     def strength(name: str) -> FloatArray:
         return np.asarray(weights[:, INDEX[name + side], None])
@@ -220,12 +225,13 @@ def _turn_eye(points: FloatArray, weights: FloatArray, side: str, eye: EyeMotion
     lower = 0.145 * blink + awake * (0.30 * squint - 0.10 * down)
     if upper.any() or lower.any():
         angle = upper * eye.angles[:, 0] + lower * eye.angles[:, 1]
-        points[:, eye.lids] = rotate(points[:, eye.lids], eye.centre, eye.axis, angle)
+        turned = rotate(rest[eye.lids], eye.centre, eye.axis, angle)
+        points[:, eye.lids] += turned - rest[eye.lids]
     outwards = 1.0 if side == "Left" else -1.0
     yaw = outwards * np.float32(GAZE_OUT) * (strength("eyeLookOut") - strength("eyeLookIn"))
     pitch = np.float32(GAZE_DOWN) * down - np.float32(GAZE_UP) * up
     if len(eye.ball) and (yaw.any() or pitch.any()):
-        ball = rotate(points[:, eye.ball], eye.centre, _X, pitch)
+        ball = rotate(rest[eye.ball], eye.centre, _X, pitch)
         points[:, eye.ball] = rotate(ball, eye.centre, _Y, yaw)
 
 

@@ -67,7 +67,7 @@ def solve_weights(
 
 
 def bounded_least_squares(
-    targets: Array, shapes: Array, guess: Array, *, sweeps: int = 60, pull: float = 1e-3
+    targets: Array, shapes: Array, guess: Array, *, sweeps: int = 60, pull: float = 0.01
 ) -> Array:
     """Minimise |targets − weights · shapes|² with every weight within the bound.
 
