@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import re
 import signal
 import subprocess
-from collections.abc import Mapping
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from .errors import SetupError
 
 _UNWANTED = ("PYTHON", "VIRTUAL_ENV", "CONDA", "OCIO", "LD_PRELOAD", "DYLD_INSERT", "__PYVENV")
 
@@ -70,6 +76,60 @@ def bury(process: subprocess.Popen[Any], patience: float) -> int | None:
             with contextlib.suppress(OSError):
                 act()
     return process.poll()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a command ended, and the last lines it said."""
+
+    code: int
+    words: tuple[str, ...]
+
+    @property
+    def last_words(self) -> str:
+        """The last line, preferring one that names an error."""
+        said = [line.strip() for line in self.words if line.strip()]
+        errors = [line for line in said if line.upper().startswith(("ERROR", "FATAL"))]
+        return (errors or said or [f"exit code {self.code}"])[-1][:300]
+
+
+def carry(
+    command: Sequence[str],
+    cancelled: Callable[[], bool] = lambda: False,
+    hear: Callable[[str], None] = lambda line: None,
+) -> Answer:
+    """Run a command to its end, hearing each line; kill it when cancelled (checked five times a
+    second). Raises `SetupError` when it cannot start or was cancelled.
+    """
+    options = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT, **quietly()}
+    try:
+        process: subprocess.Popen[bytes] = subprocess.Popen(
+            command, stdout=subprocess.PIPE, env=scrubbed_environment(), **options
+        )
+    except OSError as error:
+        raise SetupError(f"{command[0]} cannot be started ({error.strerror or error}).") from error
+    lines: queue.Queue[str | None] = queue.Queue()
+    threading.Thread(target=_read, args=(process, lines), daemon=True).start()
+    words: deque[str] = deque(maxlen=200)
+    while True:
+        if cancelled():
+            process.kill()
+            bury(process, 1.0)
+            raise SetupError("Stopped.", "What is already there is kept for the next time.")
+        with contextlib.suppress(queue.Empty):
+            line = lines.get(timeout=0.2)
+            if line is None:
+                return Answer(process.wait(), tuple(words))
+            words.append(line)
+            hear(line)
+
+
+def _read(process: subprocess.Popen[bytes], lines: queue.Queue[str | None]) -> None:
+    assert process.stdout is not None
+    with process.stdout as stream:
+        for line in stream:
+            lines.put(line.decode("utf-8", "replace").rstrip())
+    lines.put(None)
 
 
 def explain_exit(code: int | None, log: str = "") -> tuple[str, str]:

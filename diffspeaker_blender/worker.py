@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import LipSyncError
+from .errors import WorkerError
 from .process import bury, explain_exit, quietly, scrubbed_environment
 from .wire import (
     PROTOCOL,
@@ -64,10 +64,6 @@ _BOOTSTRAP = (
     "m=u.module_from_spec(s);sys.modules['model']=m;s.loader.exec_module(m);"
     "runpy.run_module('model',run_name='__main__',alter_sys=True)"
 )
-
-
-class WorkerError(LipSyncError):
-    """The model process cannot be started, or owes no such answer."""
 
 
 def worker_command(python: str | Path, root: str | Path, *arguments: str) -> list[str]:
@@ -137,10 +133,10 @@ class Worker:
         if self._process is not None:
             return
         self._reset()
-        options = {"env": self.environment, "cwd": self._home(), **quietly()}
-        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        options: dict[str, Any] = {"env": self.environment, "cwd": self._home(), **quietly()}
+        options |= dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         try:
-            process: subprocess.Popen[bytes] = subprocess.Popen(self.command, **pipes, **options)
+            process: subprocess.Popen[bytes] = subprocess.Popen(self.command, **options)
         except OSError as error:
             reason = error.strerror or str(error)
             raise WorkerError(
