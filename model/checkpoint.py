@@ -19,6 +19,8 @@ from .spec import ModelSpec
 TEMPLATE = "motion.template"
 # A file may leave these out: no standardisation means 0 and 1.
 STANDARDISATION = ("motion.mean", "motion.scale")
+# And may carry these, computed from the other tensors, to save the sampler two large products.
+PREPARED = ("latent.product", "latent.noise_factor")
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ def check(spec: ModelSpec, tensors: Mapping[str, Tensor], name: str = "The model
     """Raise `CheckpointError` unless the tensors are exactly what the description needs."""
     expected = expected_shapes(spec)
     missing = sorted(set(expected) - set(tensors) - set(STANDARDISATION))
+    expected |= prepared_shapes(spec)
     unexpected = sorted(set(tensors) - set(expected))
     misshapen = [
         f"{key} is {list(tensors[key].shape)}, not {list(shape)}"
@@ -134,3 +137,8 @@ def expected_shapes(spec: ModelSpec) -> dict[str, torch.Size]:
     with torch.device("meta"):
         network = DiffSpeaker(spec)
     return {key: tensor.shape for key, tensor in network.state_dict().items()}
+
+
+def prepared_shapes(spec: ModelSpec) -> dict[str, torch.Size]:
+    """Return the keys and shapes of what a file may carry to save computing it."""
+    return {key: torch.Size((spec.latent, spec.latent)) for key in PREPARED}

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from . import speech
 from .attention import BiasedCrossAttention, BiasedSelfAttention, self_bias
-from .checkpoint import Checkpoint
+from .checkpoint import PREPARED, Checkpoint
 from .errors import StyleError
 from .spec import ModelSpec
 from .watch import Watch
@@ -160,8 +160,14 @@ class DiffSpeaker(nn.Module):
         channels = checkpoint.spec.channels
         tensors.setdefault("motion.mean", torch.zeros(channels, dtype=dtype))
         tensors.setdefault("motion.scale", torch.ones(channels, dtype=dtype))
+        prepared = {key: tensors.pop(key) for key in PREPARED if key in tensors}
         model.load_state_dict(tensors, strict=True, assign=True)
-        return model.to(device).eval()
+        model = model.to(device).eval()
+        if len(prepared) == len(PREPARED):
+            from .latent import LatentNetwork
+
+            LatentNetwork.remember(model, *prepared.values())
+        return model
 
     @property
     def device(self) -> torch.device:
@@ -199,12 +205,21 @@ class DiffSpeaker(nn.Module):
         audio: Tensor,
         lengths: Tensor | None = None,
         *,
+        precision: str | None = None,
         progress: Callable[[float], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> Tensor:
-        """Normalise and encode raw 16 kHz audio (B, n) → speech features (B, S, W), 50 a second."""
+        """Normalise and encode raw 16 kHz audio (B, n) → speech features (B, S, W), 50 a second.
+
+        `precision` overrules the description's; see `speech.computing_in`.
+        """
         audio = self.audio_encoder.prepare(audio, lengths)
-        return self.audio_encoder(audio, lengths, Watch(progress, cancelled))  # type: ignore[no-any-return]
+        if precision is None:
+            usable = not self.training and speech.has_bfloat16(audio.device)
+            precision = self.spec.precision if usable else "float32"
+        with speech.computing_in(precision, audio.device):
+            features: Tensor = self.audio_encoder(audio, lengths, Watch(progress, cancelled))
+        return features.to(self.denoiser.audio_feature_map.weight.dtype)
 
     def condition(self, features: Tensor, frames: int) -> Tensor:
         """Bring speech features (B, S, W) to motion frames and project them → (B, F, D)."""

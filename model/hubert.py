@@ -21,7 +21,7 @@ from .watch import UNWATCHED, Watch
 
 EXACT_FRAMES = 6_000  # 120 s: everything that the published code can animate
 WINDOW, OVERLAP = 1_500, 200  # longer clips: 30 s windows that share 4 s
-PIECE = 100  # speech frames per convolution piece; keeps the widest activation in cache
+PIECE = 50  # speech frames per convolution piece; keeps the widest activation in cache
 FRONT = 0.4  # share of the work done by the convolutions, for progress
 
 

@@ -15,16 +15,18 @@ Legend: B batch, F frames, D latent, H heads, K = D / H, N condition tokens (2),
 
 import math
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from .attention import CONDITIONS, bias_table
+from .checkpoint import PREPARED
 from .denoiser import Denoiser, DenoiserLayer, DiffSpeaker
 
 CHUNK = 256  # queries at a time in self-attention
+_KEPT = "_latent_network"  # where a model keeps its `LatentNetwork`
 
 
 @dataclass(frozen=True)
@@ -44,24 +46,35 @@ class LatentNetwork:
     @classmethod
     def of(cls, model: DiffSpeaker) -> "LatentNetwork":
         """Return the model's network, prepared again only when its weights have changed."""
-        denoiser = model.denoiser
-        ends = (denoiser.vertice_map.weight, denoiser.motion_decoder.weight)
-        key = tuple((end.data_ptr(), end.dtype, end._version) for end in ends)
-        kept = model.__dict__.get("_latent_network")
-        if kept is None or kept[0] != key:
-            kept = (key, cls._prepare(denoiser))
-            model.__dict__["_latent_network"] = kept
-        network: LatentNetwork = kept[1]
-        return network
-
-    @classmethod
-    def _prepare(cls, denoiser: Denoiser) -> "LatentNetwork":
-        enter = denoiser.vertice_map.weight.detach()  # (D, C)
-        leave = denoiser.motion_decoder
+        kept = model.__dict__.get(_KEPT)
+        if kept is not None and kept[0] == _weights_key(model):
+            network: LatentNetwork = kept[1]
+            return network
+        enter = model.denoiser.vertice_map.weight.detach()  # (D, C)
         factor = None
         if enter.shape[1] > enter.shape[0]:
             factor = square_root(enter @ enter.mT)
-        return cls(denoiser, enter @ leave.weight.detach(), enter @ leave.bias.detach(), factor)
+        return cls.remember(model, enter @ model.denoiser.motion_decoder.weight.detach(), factor)
+
+    @classmethod
+    def remember(
+        cls, model: DiffSpeaker, product: Tensor, noise_factor: Tensor | None
+    ) -> "LatentNetwork":
+        """Take a model's products as already computed (its file may carry them)."""
+        denoiser = model.denoiser
+        enter, leave = denoiser.vertice_map.weight.detach(), denoiser.motion_decoder
+        if noise_factor is not None:
+            noise_factor = noise_factor.to(enter)
+        offset = enter @ leave.bias.detach()
+        network = cls(denoiser, product.to(enter), offset, noise_factor)
+        model.__dict__[_KEPT] = (_weights_key(model), network)
+        return network
+
+    def prepared(self) -> dict[str, Tensor]:
+        """Return what a file may carry to save computing it; empty when that saves nothing."""
+        if self.noise_factor is None:
+            return {}
+        return dict(zip(PREPARED, (self.product, self.noise_factor), strict=True))
 
     def start(self, batch: int, frames: int, seed: int, noise: Tensor | None) -> Tensor:
         """Return the noise that sampling starts from, seen by the network: (B, F, D).
@@ -235,6 +248,16 @@ class BiasStrip:
         logits[..., CONDITIONS:] += self.strip[:, :rows, first : first + self.frames]
         if self.closed is not None:
             logits[..., CONDITIONS:] += self.closed
+
+
+def _weights_key(model: DiffSpeaker) -> tuple[Any, ...]:
+    """Return what changes when the outer projections' weights do, in place or by replacement."""
+    ends = (model.denoiser.vertice_map, model.denoiser.motion_decoder)
+    weights = [weight for end in ends for weight in (end.weight, end.bias)]
+    return tuple(
+        (weight.data_ptr(), weight.dtype, 0 if weight.is_inference() else weight._version)
+        for weight in weights
+    )
 
 
 def square_root(gram: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from . import checkpoint, diffusion, pickles
 from .checkpoint import Checkpoint
 from .denoiser import DiffSpeaker
 from .errors import CheckpointError, FaceError
+from .latent import LatentNetwork
 from .spec import BIWI_STYLES, HUBERT_BASE, RESEARCH, VOCASET_STYLES, EncoderSpec, ModelSpec
 
 POSITIONS = "denoiser.PPE.pe"
@@ -46,8 +47,9 @@ def convert(
 
     template: a `.pkl` of templates (with `subject` choosing one of them), a `.ply`, `.obj` or
     `.npz` head, or vertices (V, 3). encoder: "hubert" or "wav2vec2", by default after the file's
-    name. heads and encoder_heads cannot be read off tensors. With `measure`, the default number of
-    steps becomes the fewest that give the motion of 50 to 1e-4 mm on a test sound.
+    name. heads and encoder_heads cannot be read off tensors. With `measure`, a test sound decides
+    the default number of steps (the fewest that give the motion of 50 to 1e-4 mm) and whether the
+    encoder may compute in bfloat16 (no vertex may move by more than 0.05 mm).
 
     Raises `CheckpointError`, `FaceError` or `OutputError`.
     """
@@ -58,10 +60,14 @@ def convert(
     tensors.pop(POSITIONS, None)
     checkpoint.check(spec, tensors, source.name)
     face = None if template is None else read_template(template, spec.vertices, subject)
-    result = Checkpoint(spec, tensors, face)
+    model = DiffSpeaker.from_checkpoint(Checkpoint(spec, tensors, face))
     if measure:
-        steps = fewest_steps(DiffSpeaker.from_checkpoint(result), units(spec, face))
-        result = Checkpoint(spec.with_(steps=steps), tensors, face)
+        scale = units(spec, face)
+        halved = bfloat16_error(model) <= 0.05e-3 * scale
+        spec = spec.with_(
+            steps=fewest_steps(model, scale), precision="bfloat16" if halved else "float32"
+        )
+    result = Checkpoint(spec, tensors | LatentNetwork.of(model).prepared(), face)
     checkpoint.save(target, result)
     return result
 
@@ -232,6 +238,18 @@ def fewest_steps(model: DiffSpeaker, scale: float = 1.0, tolerance: float = TOLE
         if worst <= tolerance * scale:
             return steps
     return 50
+
+
+@torch.inference_mode()
+def bfloat16_error(model: DiffSpeaker) -> float:
+    """Measure how far a vertex moves, in the model's units, when the encoder uses bfloat16."""
+    sound = probe_sound()[None].to(model.device)
+    motions = []
+    for precision in ("float32", "bfloat16"):
+        features = model.features(sound, precision=precision)
+        hidden = model.condition(features, model.frames(sound.shape[1]))[0]
+        motions.append(_sampled(model, hidden, 0, 0, 10))
+    return float(_distance(*motions))
 
 
 def _sampled(model: DiffSpeaker, hidden: Tensor, style: int, seed: int, steps: int) -> Tensor:

@@ -53,6 +53,7 @@ _CHOICES = {
     "motion": ("vertices", "controls"),
     "alignment": ("published", "time"),
     "sampler": ("published", "corrected"),
+    "precision": ("float32", "bfloat16"),
 }
 ENCODER_KINDS = ("hubert", "wav2vec2", "whisper")
 
@@ -119,6 +120,9 @@ class ModelSpec:
     """Default guidance strength against silent speech; 0 is off."""
     dropout: float = 0.1
     """Dropout during training."""
+    precision: str = "float32"
+    """Number format the speech encoder may compute in where the processor has it: "bfloat16" when
+    that was measured to move no vertex by more than 0.05 mm, else "float32"."""
     control_names: tuple[str, ...] = ()
     """Names of the controls when `motion` is "controls"."""
     licence: str = ""

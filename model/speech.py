@@ -10,7 +10,9 @@ Legend: B batch, n samples at 16 kHz, S speech frames, F motion frames, W featur
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,6 +61,21 @@ def import_whisper(path: str | Path) -> dict[str, Tensor]:
         return {f"audio_encoder.{key}": value for key, value in rename_ctranslate2(arrays).items()}
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} holds no Whisper encoder: {error}.") from error
+
+
+def computing_in(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context in which encoders compute in "bfloat16", or as they are ("float32")."""
+    if precision == "bfloat16":
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Tell whether a device computes bfloat16 by itself, so that it is faster and not slower."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return device.type == "cpu" and probe is not None and bool(probe())
 
 
 def frame_count(spec: ModelSpec, samples: int) -> int:
