@@ -17,9 +17,10 @@ import numpy.typing as npt
 
 from .array_pickles import read_pickle
 from .data import DataError
+from .official import BIWI_UNITS
 
 VOCASET_MILLIMETRES = 1000.0  # the data are in metres
-BIWI_MILLIMETRES = 213.0  # an estimate: a face 0.94 units high is taken as 200 mm
+BIWI_MILLIMETRES = 1000 / BIWI_UNITS  # an estimate: a head 0.83 units wide is taken as 150 mm
 
 
 @dataclass(frozen=True)
