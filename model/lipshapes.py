@@ -8,7 +8,6 @@ import numpy as np
 
 from .liptable import SIDED, WHOLE, Curve, LipShape
 from .mesh import Floats, Integers, smoothstep
-from .surface import Mask
 from .topology import AXIS_FLIP, FaceTopology
 
 Fields = dict[str, Floats]
@@ -17,6 +16,9 @@ SIDEWAYS = 0.26
 """How far the mouth moves to one side, in half mouth widths."""
 
 SIDEWAYS_REACH = 2.0
+
+NOSE_GIVE = 0.05
+"""Length over which the lips' motion dies out on the nose, in eye distances."""
 
 
 def mouth_fields(face: FaceTopology) -> Fields:
@@ -43,17 +45,19 @@ def lip_ids(face: FaceTopology) -> Integers:
     return np.flatnonzero(face.mouth.ring <= face.mouth.border)
 
 
-def nose_mask(face: FaceTopology) -> Mask:
-    """Return the vertices (V,) of the nose, which no lip pulls along."""
+def nose_stiffness(face: FaceTopology) -> Floats:
+    """Return the stiffness (V,) of the nose, which follows the lips at its base only."""
     base = face.point("subnasale")
     x, y, z = face.positions.T
-    return (y > base[1] - 0.01) & (np.abs(x) < 0.36) & (z > base[2] - 0.35)
+    high = smoothstep(y, base[1] - 0.06, base[1] + 0.06)
+    near = smoothstep(-np.abs(x), -0.42, -0.26) * smoothstep(z, base[2] - 0.45, base[2] - 0.3)
+    return high * near / NOSE_GIVE**4
 
 
 def _extend_all(face: FaceTopology, table: dict[str, LipShape]) -> Fields:
     """Extend every lip shape over its reach; shapes with the same handles share one solve."""
     lips, near = lip_ids(face), _lip_distance(face) / face.half_width
-    soft = face.is_skin & ~nose_mask(face)
+    stiff = nose_stiffness(face)
     groups: dict[float, dict[str, Floats]] = defaultdict(dict)
     fields: Fields = {}
     for name, shape in table.items():
@@ -62,13 +66,16 @@ def _extend_all(face: FaceTopology, table: dict[str, LipShape]) -> Fields:
         if patches:
             known = np.concatenate([lips, list(patches)])
             values = np.vstack([motion, list(patches.values())])
-            fields[name] = face.surface.extend(known, values, soft & (near < shape.reach))
+            fields[name] = face.surface.extend(
+                known, values, near < shape.reach, stiffness=stiff
+            )
         else:
             groups[shape.reach][name] = motion
     for sign, name in ((1.0, "mouthLeft"), (-1.0, "mouthRight")):
         groups[SIDEWAYS_REACH][name] = _sideways(face, lips, sign)
     for reach, motions in groups.items():
-        stacked = face.surface.extend(lips, np.hstack(list(motions.values())), soft & (near < reach))
+        handles = np.hstack(list(motions.values()))
+        stacked = face.surface.extend(lips, handles, near < reach, stiffness=stiff)
         fields |= dict(zip(motions, np.split(stacked, len(motions), axis=1), strict=True))
     return fields
 

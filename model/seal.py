@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .frame import LIFE_EYE_DISTANCE
-from .lipshapes import nose_mask
+from .lipshapes import nose_stiffness
 from .mesh import Floats, Integers
 from .topology import FaceTopology
 
@@ -131,7 +131,9 @@ def lip_contact(face: FaceTopology, teeth: Teeth | None = None) -> LipContact:
     ring = mouth.rings[mouth.contact]
     near = face.surface.distance(ring, 2.2 * face.half_width) < REACH * face.half_width
     known = np.concatenate([upper, lower, mouth.corners[mouth.contact]])
-    spread = face.surface.extend(known, np.eye(len(known)), near & ~nose_mask(face))
+    spread = face.surface.extend(
+        known, np.eye(len(known)), near, stiffness=nose_stiffness(face)
+    )
     follow = np.flatnonzero(np.abs(spread).max(1) > 1e-4)
     along = mouth.along[upper]
     rest = p[upper] - p[lower]

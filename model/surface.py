@@ -64,12 +64,14 @@ class Surface:
         return matrix
 
     def extend(
-        self, known: ArrayLike, values: ArrayLike, free: Mask, *, order: int = 2
-    ) -> Floats:
+        self, known: ArrayLike, values: ArrayLike, free: Mask, *, order: int = 2,
+        stiffness: Floats | None = None,
+    ) -> Floats:  # fmt: skip
         """Spread `values` (n, D) at vertices `known` (n,) smoothly over the `free` mask (V,).
 
         Every other vertex is held at zero.  `order` 1 is harmonic (continuous), 2 biharmonic
-        (smooth at the handles and at the edge).  Returns (V, D).
+        (smooth at the handles and at the edge).  `stiffness` (V,), per fourth power of length, holds
+        vertices near zero softly: the field dies out over stiffness^(-1/4).  Returns (V, D).
         """
         known = np.asarray(known, dtype=np.int64)
         handles = np.asarray(values, dtype=np.float64).reshape(len(known), -1)
@@ -85,6 +87,9 @@ class Surface:
         if order == 2:
             right = matrix / self.area[ids][:, None]
             free_rows = matrix[is_free] @ right
+            if stiffness is not None:
+                held = stiffness[ids[is_free]] * self.area[ids[is_free]]
+                free_rows[np.arange(len(held)), np.flatnonzero(is_free)] += held
         else:
             free_rows = matrix[is_free]
         load = -free_rows[:, ~is_free] @ field[ids[~is_free]]
