@@ -26,7 +26,7 @@ ASSET = Path(__file__).parent / "weights" / "head.npz"
 JAW_SHAPES = ("jawOpen", "jawForward", "jawLeft", "jawRight")
 STEP = 4e-6
 """Resolution of stored positions and shapes, metres."""
-SEEN = 4e-5
+SEEN = 1.2e-4
 """A part's shape that moves nothing further than this is left out, metres."""
 
 

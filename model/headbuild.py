@@ -28,7 +28,7 @@ def build() -> Head:
     shapes = {
         name: np.asarray(offsets, np.float32)
         for name, offsets in zip(names, stack, strict=True)
-        if np.abs(offsets).max() > SEEN
+        if np.abs(offsets).max() > 0
     }
     jaw_vertices = find_jaw_skin(rig, len(skin.vertices))
     paint = headpaint.paint(skin, vertices, triangles)

@@ -99,11 +99,13 @@ EAR_PROFILE = (
     (0.73, -1.9, 1.3),
     (0.63, 0.2, 1.0),  # antihelix
     (0.54, 0.0, 0.5),
-    (0.47, -3.2, -1.0),  # bowl
-    (0.36, -7.0, -5.0),
-    (0.22, -9.0, -8.0),
-    (0.08, -11.0, -10.0),
+    (0.47, -2.6, -1.0),  # bowl
+    (0.37, -5.4, -4.5),
+    (0.22, -7.0, -6.5),
+    (0.08, -8.5, -8.0),
 )
+BOWL_EDGE = 9
+"""Row of the profile where the bowl begins; up to it the front of the ear runs along the cheek."""
 
 
 def ears() -> Part:
@@ -114,20 +116,22 @@ def ears() -> Part:
     front = np.clip((-c - 0.30) / 0.45, 0, 1)
     front = front * front * (3 - 2 * front)
     outline = np.c_[
-        EAR_HALF[0] * c * (1 + 0.14 * s) - 0.0040 * np.clip(-s, 0, 1) ** 2,
+        EAR_HALF[0] * np.sign(c) * np.abs(c) ** 0.85 * (1 + 0.14 * s)
+        - 0.0035 * np.clip(-s, 0, 1) ** 2,
         EAR_HALF[1] * s * (1 - 0.06 * np.clip(c, 0, 1)),
     ]
-    outline[:, 0] *= 1 - 0.22 * lobe
+    outline[:, 0] *= 1 - 0.18 * lobe
     origin, axes = _ear_frame()
     foot = _ear_foot(turn, origin, axes)
     rings = [foot[0], foot[1]]
     bowl = np.array([-0.0030, -0.0030])
-    for radius, height, low in EAR_PROFILE:
+    edge = bowl * (1 - EAR_PROFILE[BOWL_EDGE][0]) + outline * EAR_PROFILE[BOWL_EDGE][0]
+    for row, (radius, height, low) in enumerate(EAR_PROFILE):
         flat = bowl * (1 - min(radius, 1)) + outline * radius
         lift = (height * (1 - lobe) + low * lobe) * MM
         ring = origin + flat @ axes[:2] + np.outer(lift, axes[2])
-        cheek = _on_cheek(foot[1], flat, origin, axes, radius, s)
-        keep = front * np.clip((radius - 0.42) / 0.2, 0, 1)
+        cheek = _on_cheek(foot[1], origin + edge @ axes[:2], axes[2], row / BOWL_EDGE, s)
+        keep = front * np.clip((BOWL_EDGE + 1 - row) / 2, 0, 1)
         rings.append(ring * (1 - keep[:, None]) + cheek * keep[:, None])
     vertices = np.concatenate([*rings, rings[-1].mean(0, keepdims=True)])
     side, last = np.arange(EAR_COLUMNS), EAR_COLUMNS * (len(rings) - 1)
@@ -158,21 +162,21 @@ def _ear_foot(turn: Array, origin: Array, axes: Array) -> tuple[Array, Array]:
     """Return two rings (C, 3) where the ear grows out of the skin; the first lies just under it."""
     rings = []
     for scale, lift in ((1.12, -0.0006), (1.0, 0.0004)):
-        flat = np.c_[0.0105 * np.cos(turn) - 0.0085, 0.0235 * np.sin(turn)] * scale
+        flat = np.c_[0.0125 * np.cos(turn) - 0.0045, 0.0235 * np.sin(turn)] * scale
         ring = sculpt.project(origin + flat @ axes[:2], 12)
         rings.append(ring + lift * sculpt.gradient(ring))
     return rings[0], rings[1]
 
 
-def _on_cheek(
-    foot: Array, flat: Array, origin: Array, axes: Array, radius: float, s: Array
-) -> Array:
-    """Return a ring's front part (C, 3): it runs along the cheek and bulges at the tragus."""
-    ring = sculpt.project(origin + flat @ axes[:2], 12)
-    inside = np.clip((1.05 - radius) / 0.6, 0, 1)
-    ring = foot * (1 - inside) + ring * inside
-    tragus = np.exp(-(((s + 0.10) / 0.30) ** 2)) * np.exp(-(((radius - 0.62) / 0.16) ** 2))
-    return ring + np.outer(0.0008 * inside + 0.0042 * tragus, axes[2])
+def _on_cheek(foot: Array, edge: Array, outwards: Array, along: float, s: Array) -> Array:
+    """Return a row's front part (C, 3), ``along`` the way from the foot to the bowl's edge.
+
+    It stays on the cheek, but for the tragus, the little flap before the ear's hole.
+    """
+    t = min(1.0, along)
+    ring = sculpt.project(foot * (1 - t) + edge * t, 12)
+    tragus = np.exp(-(((s + 0.12) / 0.32) ** 2)) * np.exp(-(((along - 0.80) / 0.22) ** 2))
+    return ring + np.outer(0.0008 * t + 0.0040 * tragus, outwards)
 
 
 # -- brows and lashes -----------------------------------------------------------------------------
