@@ -1,0 +1,281 @@
+"""AudioClip: a stretch of sound with its place on the timeline, and how it reaches the worker.
+
+The sound stays in its file where the worker can read it; Blender's own decoder is only asked for
+the rest (video files, AAC, …), and lets go of Python's lock while it works.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import AudioError
+
+_LONG = 120.0
+"""Seconds from which a decoded clip is thinned towards the worker's own rate at once."""
+_WORKER_RATE = 16_000
+_PIECE = 30.0  # seconds decoded at a time
+
+
+@dataclass(frozen=True)
+class AudioClip:
+    """What is heard of a strip, a file or a speaker: decoded samples, or where to find them."""
+
+    samples: NDArray[np.float32] | None
+    """(n,) mono; None while the sound stays in `source` or `packed`."""
+    rate: int
+    """Hz of `samples`; 0 while there are none."""
+    start: float
+    """Second on the scene's timeline (frame / fps) at which the clip begins."""
+    duration: float
+    """Seconds."""
+    name: str = ""
+    """Human name: the strip's, the file's or the speaker's."""
+    source: Path | None = None
+    """File that holds the sound when `samples` is None."""
+    span: tuple[float, float] | None = None
+    """(start, duration) seconds inside that file; None for all of it."""
+    packed: bytes | None = field(default=None, repr=False)
+    """The file's bytes when it is packed into the .blend; `source` gives its name then."""
+
+    def request(self, folder: Path) -> dict[str, Any]:
+        """Return the worker's `audio` and `span`, writing a file into `folder` where one is needed.
+
+        Raises AudioError.
+        """
+        if self.samples is not None:
+            path = write_clip(self, Path(folder) / "clip.wav")
+            return {"audio": str(path), "span": None}
+        assert self.source is not None
+        path = self.source
+        if self.packed is not None:
+            path = Path(folder) / f"packed{self.source.suffix}"
+            _write(path, self.packed)
+        if not readable(path):
+            return decode(replace(self, source=path, packed=None)).request(folder)
+        return {"audio": str(path), "span": list(self.span) if self.span else None}
+
+    def decoded(self, folder: Path) -> AudioClip:
+        """Return the clip with its samples in memory; `folder` is for packed bytes."""
+        if self.samples is not None:
+            return self
+        path = self.source
+        if self.packed is not None and path is not None:
+            path = Path(folder) / f"packed{path.suffix}"
+            _write(path, self.packed)
+        return decode(replace(self, source=path, packed=None))
+
+
+def file_clip(path: str | Path, start: float = 0.0) -> AudioClip:
+    """Return a whole sound file as a clip at `start` seconds. Raises AudioError."""
+    path = Path(path)
+    check_file(path)
+    duration = _wave_seconds(path)
+    if duration is None:
+        sound = _aud_sound(path)
+        duration = sound.length / sound.specs[0] if sound is not None else 0.0
+    return AudioClip(None, 0, float(start), duration, path.stem, path)
+
+
+def check_file(path: Path) -> None:
+    """Refuse what is no readable, non-empty file. Raises AudioError."""
+    try:
+        with path.open("rb") as stream:
+            empty = not stream.read(1)
+    except FileNotFoundError as error:
+        raise AudioError(
+            f"The sound file {path.name} is missing ({path.parent}).",
+            "Find it with File > External Data > Find Missing Files, or choose another.",
+        ) from error
+    except IsADirectoryError as error:
+        raise AudioError(f"{path.name} is a folder.", "Choose a sound file in it.") from error
+    except OSError as error:
+        raise AudioError(f"{path.name} cannot be read: {error.strerror or error}.") from error
+    if empty:
+        raise AudioError(f"The sound file {path.name} is empty.", "Export it again.")
+
+
+def readable(path: Path) -> bool:
+    """Return whether the worker's library (libsndfile) reads a file, by its first bytes.
+
+    MP3 is left to Blender where it can decode: the two disagree on an encoder's leading silence
+    in files without a LAME header, and the animator hears Blender's version.
+    """
+    try:
+        with Path(path).open("rb") as stream:
+            head = stream.read(12)
+    except OSError:
+        return True  # the worker's own message is the better one
+    if head[:4] in (b"RIFF", b"RF64", b"RIFX") and head[8:12] == b"WAVE":
+        return True
+    if head[:4] in (b"fLaC", b"OggS", b"caff", b".snd", b"riff"):
+        return True
+    return (head[:4] == b"FORM" and head[8:11] == b"AIF") or not _has_aud()
+
+
+# -- decoding ---------------------------------------------------------------------------------
+
+
+def decode(clip: AudioClip) -> AudioClip:
+    """Return the clip with its samples decoded by Blender, mono, silence where the file has none.
+
+    Long clips are decoded in pieces and thinned to 16 kHz or a little more. Raises AudioError.
+    """
+    assert clip.source is not None
+    sound = _aud_sound(clip.source)
+    if sound is None:
+        raise AudioError(
+            f"This Blender cannot decode {clip.source.name}.", "Convert it to WAV, FLAC or OGG."
+        )
+    return replace(clip, **decode_sound(sound, clip.span), source=None, span=None, packed=None)
+
+
+def decode_sound(sound: Any, span: tuple[float, float] | None) -> dict[str, Any]:
+    """Return samples, rate and duration of (a span of) an `aud.Sound`. Raises AudioError."""
+    import aud
+
+    try:
+        rate = round(sound.specs[0])
+        whole = len(sound.data()) if sound.length < 0 else sound.length
+        first = round(span[0] * rate) if span else 0
+        last = first + max(1, round(span[1] * rate)) if span else whole
+        every = max(1, rate // _WORKER_RATE) if last - first > _LONG * rate else 1
+        step = round(_PIECE * rate) // every * every
+        parts = [
+            _samples(sound, rate, place, min(place + step, last), every)
+            for place in range(first, last, step)
+        ]
+    except (aud.error, RuntimeError) as error:
+        raise AudioError(f"Blender cannot decode the sound ({error}).") from error
+    samples = np.concatenate(parts) if parts else np.empty(0, np.float32)
+    return {"samples": samples, "rate": rate // every, "duration": len(samples) * every / rate}
+
+
+def _samples(sound: Any, rate: int, first: int, last: int, every: int) -> NDArray[np.float32]:
+    """Return samples first … last - 1 of a sound, silence outside of it, low-passed and thinned.
+
+    `limit` cuts fractions of a sample away, so it is asked for a little more on both sides.
+    """
+    margin = 16 * every if every > 1 else 0
+    begin, end = first - margin, last + margin
+    room = np.zeros(end - begin, np.float32)
+    if end > 0:
+        low = max(begin, 0)
+        start = (low + 0.25) / rate if low else 0.0  # an MP3 seeked by almost nothing is 25 ms off
+        got = mono(sound.limit(start, (end + 1.25) / rate).data())[: end - low]
+        room[low - begin : low - begin + len(got)] = got
+    if every == 1:
+        return room
+    taps = np.sinc(np.arange(-margin, margin + 1) / every * 0.9) * np.hanning(2 * margin + 3)[1:-1]
+    return np.convolve(room, taps / taps.sum(), "valid")[::every].astype(np.float32)
+
+
+def mono(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the mean of the channels; where they cancel out, the loudest one."""
+    if samples.ndim == 1 or samples.shape[1] == 1:
+        return np.ascontiguousarray(samples.reshape(-1), np.float32)
+    mean = samples.mean(1)
+    power = np.square(samples, dtype=np.float64).sum(0)
+    if np.square(mean, dtype=np.float64).sum() < 1e-3 * power.max(initial=0.0):
+        mean = samples[:, int(power.argmax())]
+    return np.ascontiguousarray(mean, np.float32)
+
+
+def _has_aud() -> bool:
+    """Return whether this Blender has its audio module: some builds lack it."""
+    try:
+        import aud  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def _aud_sound(path: Path) -> Any | None:
+    """Open a file with Blender's decoder; None when this Blender has none. Raises AudioError.
+
+    `specs` is asked before anything else: reading an unreadable file's samples aborts the whole
+    process in Blender 4.5 and 5.0, reading its specs only raises.
+    """
+    if not _has_aud():
+        return None
+    import aud
+
+    sound = aud.Sound.file(str(path))
+    try:
+        rate, channels = sound.specs
+    except (aud.error, RuntimeError) as error:
+        raise AudioError(
+            f"{path.name} is no sound Blender can decode.", "Choose another file or convert it."
+        ) from error
+    if rate < 1000 or channels < 1:
+        raise AudioError(f"{path.name} holds no sound.", "Choose another file.")
+    return sound
+
+
+def _wave_seconds(path: Path) -> float | None:
+    """Return the length of a RIFF/WAVE file from its header alone, or None."""
+    with path.open("rb") as stream:
+        head = stream.read(12)
+        if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
+            return None
+        rate = 0
+        while len(chunk := stream.read(8)) == 8:
+            name, size = struct.unpack("<4sI", chunk)
+            if name == b"fmt ":
+                rate = struct.unpack("<I", stream.read(size)[8:12])[0]
+            elif name == b"data":
+                left = path.stat().st_size - stream.tell()
+                return min(size, left) / rate if rate else None
+            else:
+                stream.seek(size + (size & 1), 1)
+    return None
+
+
+# -- writing ----------------------------------------------------------------------------------
+
+
+def write_clip(clip: AudioClip, path: str | Path) -> Path:
+    """Write the clip's samples as a mono 32-bit float WAV. Raises AudioError."""
+    if clip.samples is None:
+        raise AudioError(f"“{clip.name}” has not been decoded yet.")
+    path, body = Path(path), np.ascontiguousarray(clip.samples, "<f4").tobytes()
+    if len(body) > 2**32 - 64:
+        raise AudioError(f"“{clip.name}” is too long for a WAV file.", "Cut it into strips.")
+    form = struct.pack("<HHIIHH", 3, 1, clip.rate, clip.rate * 4, 4, 32)
+    head = b"RIFF" + struct.pack("<I", 4 + 8 + len(form) + 8 + len(body)) + b"WAVE"
+    head += b"fmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", len(body))
+    _write(path, head + body)
+    return path
+
+
+def read_float_wav(path: Path) -> tuple[NDArray[np.float32], int]:
+    """Return samples (n, channels) and rate of a 32-bit float WAV, as `mixdown` writes it."""
+    data = path.read_bytes()
+    place, rate, channels = 12, 0, 1
+    while place + 8 <= len(data):
+        name, size = struct.unpack_from("<4sI", data, place)
+        if name == b"fmt ":
+            channels, rate = struct.unpack_from("<HI", data, place + 10)
+        elif name == b"data":
+            count = min(size, len(data) - place - 8) // 4 // channels * channels
+            samples = np.frombuffer(data, "<f4", count, place + 8)
+            return samples.reshape(-1, channels).astype(np.float32), rate
+        place += 8 + size + (size & 1)
+    raise AudioError("Blender's mix-down wrote no sound.")
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a whole file, or say why not. Raises AudioError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    except OSError as error:
+        raise AudioError(
+            f"The sound could not be written to {path.parent} ({error.strerror or error}).",
+            "Free some space, or choose another cache folder in the preferences.",
+        ) from error
