@@ -1,15 +1,77 @@
-"""A fresh file for every test, and a process that ends: see the comments for Blender's traps."""
+"""What tests in Blender share: a fresh file, the add-on with a fake worker, a head, a sound."""
 
 from __future__ import annotations
 
 import os
+import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 bpy = pytest.importorskip("bpy", reason="needs Blender's Python module")
+
+FAKE = Path(__file__).resolve().parents[1] / "fakes" / "speaker.py"
+
+
+@pytest.fixture
+def empty():
+    """Begin with an empty file."""
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    return bpy.context.scene
+
+
+@pytest.fixture
+def addon(empty, monkeypatch, tmp_path):
+    """Switch the add-on on with a fake worker and folders of its own; switch it off again."""
+    import diffspeaker_blender
+    from diffspeaker_blender import preferences
+    from diffspeaker_blender.worker import Worker
+
+    monkeypatch.setenv("DIFFSPEAKER_FOLDER", str(tmp_path / "data é"))
+    monkeypatch.setenv("DIFFSPEAKER_PYTHON", sys.executable)
+    monkeypatch.setattr(preferences, "new_worker", lambda: Worker([sys.executable, str(FAKE)]))
+    diffspeaker_blender.register()
+    yield diffspeaker_blender
+    diffspeaker_blender.unregister()
+
+
+@pytest.fixture
+def line(tmp_path):
+    """Return one second of sound."""
+    from diffspeaker_blender.proof import write_test_sound
+
+    return write_test_sound(tmp_path / "line one.wav")
+
+
+@pytest.fixture
+def demo(addon):
+    """Return the demo head in the scene."""
+    bpy.ops.diffspeaker.add_demo_head()
+    return bpy.context.scene.diffspeaker.head
+
+
+def values(head, name, frames):
+    """Return a key's evaluated value at some frames."""
+    found = []
+    for frame in frames:
+        bpy.context.scene.frame_set(int(frame))
+        found.append(head.data.shape_keys.key_blocks[name].value)
+    return np.array(found)
+
+
+def pump(until, patience=20.0):
+    """Call the timer's function as Blender's loop would, until something holds."""
+    from diffspeaker_blender import jobs
+
+    end = time.monotonic() + patience
+    while not until():
+        assert time.monotonic() < end, bpy.context.window_manager.diffspeaker.message
+        jobs._tick()
+        time.sleep(0.01)
 
 
 @pytest.fixture(autouse=True)
