@@ -116,7 +116,7 @@ class Latents:
         return self.features @ self.weight.mT + self.bias
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def sample(
     model: DiffSpeaker,
     hidden: Tensor,
@@ -176,7 +176,7 @@ def sample(
     scale, mean = model.motion.scale, model.motion.mean
     leave = model.denoiser.motion_decoder
     plain = bool((scale == 1).all())  # spares a copy of what may be 70,110 × 1,024 numbers
-    weight = leave.weight if plain else leave.weight * scale[:, None]
+    weight = leave.weight.detach() if plain else leave.weight * scale[:, None]
     bias = offset * leave.bias * scale + mean
     return Latents(total if hidden.dim() == 3 else total[0], weight, bias)
 

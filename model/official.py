@@ -219,7 +219,7 @@ def units(spec: ModelSpec, template: Tensor | None) -> float:
     return BIWI_UNITS if spec.period == 25 else 1.0
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def fewest_steps(model: DiffSpeaker, scale: float = 1.0, tolerance: float = TOLERANCE) -> int:
     """Measure the fewest sampling steps that give the motion of 50 within `tolerance` metres.
 
@@ -240,7 +240,7 @@ def fewest_steps(model: DiffSpeaker, scale: float = 1.0, tolerance: float = TOLE
     return 50
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def bfloat16_error(model: DiffSpeaker) -> float:
     """Measure how far a vertex moves, in the model's units, when the encoder uses bfloat16."""
     sound = probe_sound()[None].to(model.device)
