@@ -102,7 +102,8 @@ def _put_shapes(
     names: list[str] = []
     for k, wanted in enumerate(placed.names):
         one = record.hashes[k] if same else stored.shape_hash(placed.shapes[k])
-        name, needs_shape = _key_for(key, index, clip, wanted, one, reuse, names)
+        there = reuse or _is_there(key, wanted, basis, placed.shapes[k])
+        name, needs_shape = _key_for(key, index, clip, wanted, one, there, names)
         if not name:
             block = obj.shape_key_add(name=_free_name(key, wanted), from_mix=False)
             block.value = 0.0  # Blender 5.2 starts at 1
@@ -133,6 +134,16 @@ def _key_for(
     if reuse and wanted in key.key_blocks and wanted not in index.keys and wanted not in taken:
         return wanted, False
     return "", True
+
+
+def _is_there(key: Any, wanted: str, basis: Any, shape: Any) -> bool:
+    """Return whether the head came with this very shape under this name, as the demo head does."""
+    block = key.key_blocks.get(wanted)
+    if block is None or block == key.reference_key:
+        return False
+    points = np.empty_like(basis)
+    block.points.foreach_get("co", points)
+    return bool(np.abs(points - basis - shape.ravel()).max() <= 0.02 * np.abs(shape).max() + 1e-7)
 
 
 def _free_name(key: Any, wanted: str) -> str:
