@@ -173,10 +173,10 @@ def _blocks(file: Any, first: int, count: int, seen: _Mixed) -> Iterator[Array]:
     for start in range(0, before, _BLOCK):
         yield np.zeros((min(_BLOCK, before - start), width), np.float32)
     inside = max(0, min(count - before, len(file) - max(0, first)))
-    if inside:
-        file.seek(max(0, first))
     while seen.heard < inside:
         try:
+            if not seen.heard:
+                file.seek(max(0, first))
             block = file.read(min(_BLOCK, inside - seen.heard), dtype="float32", always_2d=True)
         except (soundfile.LibsndfileError, RuntimeError) as error:
             raise AudioError(

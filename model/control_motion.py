@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from .windows import Sampled
 
 # Intensity makes a mouth open less or more wide; it must never open a mouth that has to close.
-CLOSURES = ("mouthClose", "mouthPressLeft", "mouthPressRight", "lipTuck", "eyeBlinkLeft")
-CLOSURES += ("eyeBlinkRight",)
+CLOSURES = ("mouthClose", "mouthPress", "lipTuck", "eyeBlink")
 # What a face does besides speaking.
 EXPRESSIVE = ("eye", "brow", "cheekSquint", "noseSneer")
 
@@ -62,7 +61,7 @@ def shade(
     """Scale controls (F, C) by intensity and expression, each staying within 0 and 1."""
     gain = np.full(len(names), intensity, np.float32)
     for index, name in enumerate(names):
-        if name in CLOSURES:
+        if name.startswith(CLOSURES):
             gain[index] = 1.0
         if name.startswith(EXPRESSIVE):
             gain[index] *= expression

@@ -6,49 +6,39 @@ python -m model convert FILE.ckpt OUT.safetensors [--template templates.pkl|HEAD
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from .spec import RESEARCH
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command's arguments."""
-    parser.add_argument("checkpoint", type=Path, help="the authors' .ckpt file")
-    parser.add_argument("output", type=Path, help="the .safetensors file to write")
-    parser.add_argument(
-        "--template", type=Path, help="neutral head: templates.pkl, or a .ply, .obj or .npz head"
-    )
-    parser.add_argument("--subject", help="whose head to take from templates.pkl")
-    parser.add_argument(
-        "--encoder", choices=("hubert", "wav2vec2"), help="default: after the file's name"
-    )
-    parser.add_argument("--heads", type=int, default=4, help="attention heads of the denoiser")
-    parser.add_argument(
-        "--encoder-heads", type=int, help="attention heads of the speech encoder (default: 64 wide)"
-    )
-    parser.add_argument(
-        "--keep-steps",
-        action="store_true",
-        help="keep 50 denoising steps instead of measuring the fewest that give the same motion",
-    )
+    """Declare what `convert` takes."""
+    add = parser.add_argument
+    add("checkpoint", help="the authors' .ckpt, or one trained with their program")
+    add("output", help=".safetensors to write")
+    add("--template", help="neutral head: the authors' templates.pkl, or a .ply, .obj or .npz")
+    add("--subject", help="whose head of templates.pkl; default: the first")
+    add("--encoder", choices=("hubert", "wav2vec2"), help="default: after the file's name")
+    add("--heads", type=int, default=4, help="attention heads; they cannot be read off the file")
+    add("--licence", default=RESEARCH, help=f'label shown to users; default: "{RESEARCH}"')
+    add("--no-measure", dest="measure", action="store_false", help="keep 50 steps and float32")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Convert one file and say what it holds."""
-    from . import official
+    from .official import convert
 
-    result = official.convert(
+    spec = convert(
         arguments.checkpoint,
         arguments.output,
         template=arguments.template,
         subject=arguments.subject,
         encoder=arguments.encoder,
         heads=arguments.heads,
-        encoder_heads=arguments.encoder_heads,
-        measure=not arguments.keep_steps,
-    )
-    spec = result.spec
+        licence=arguments.licence,
+        measure=arguments.measure,
+    ).spec
     print(
-        f"{arguments.output}: {spec.vertices} vertices, {spec.fps:g} fps, "
-        f"{len(spec.styles)} styles, {spec.layers} layer(s) of {spec.latent}, {spec.steps} steps, "
-        f"{'with' if result.template is not None else 'without'} a template, {spec.licence}."
+        f"{arguments.output}: {spec.vertices:,} vertices at {spec.fps:g} fps, "
+        f"{len(spec.styles)} styles, {spec.steps} steps; {spec.licence}"
     )
     return 0

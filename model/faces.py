@@ -14,6 +14,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,7 +26,7 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 DEMO_HEAD = Path(__file__).with_name("weights") / "head.npz"
-HEAD_WIDTH = 0.19  # metres, ear to ear, of a life-size head with its ears
+HEAD_WIDTH = 0.16  # metres, from ear to ear of a life-size head
 _SAME_HEAD = 0.25  # residual, as a share of the head's radius, above which the order must differ
 _STRAIGHT = np.cos(np.radians(4.0))  # turns smaller than this come from a different face, not axes
 
@@ -73,7 +74,7 @@ def read(path: str | Path) -> Face:
         raise FaceError(f"There is no head file {path}.", hint="Choose another file.")
     try:
         vertices, triangles = reader(path)
-    except (OSError, ValueError, KeyError, IndexError, EOFError) as error:
+    except (OSError, ValueError, KeyError, IndexError, EOFError, BadZipFile) as error:
         raise FaceError(
             f"{path.name} is not a readable head mesh ({error}).", hint="Export it again."
         ) from error
@@ -97,7 +98,7 @@ def _checked(vertices: ArrayLike, triangles: ArrayLike, name: str) -> Face:
 
 
 def _read_npz(path: Path) -> tuple[ArrayLike, ArrayLike]:
-    with np.load(path, allow_pickle=False) as file:
+    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         triangles = next((file[key] for key in ("triangles", "faces") if key in file.files), None)
         empty = np.zeros((0, 3), np.int64)
         return file["vertices"], empty if triangles is None else triangles
@@ -110,6 +111,8 @@ def _read_obj(path: Path) -> tuple[ArrayLike, ArrayLike]:
         for line in file:
             word, *rest = line.split() or [""]
             if word == "v":
+                if len(rest) < 3:
+                    raise ValueError("a vertex lacks a coordinate")
                 points.append([float(value) for value in rest[:3]])
             elif word == "f":
                 polygon = [_obj_index(value, len(points)) for value in rest]

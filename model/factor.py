@@ -9,8 +9,10 @@ matrix, and the promised error is checked exactly, frame by frame, worst candida
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Array = NDArray[np.float32]
@@ -18,7 +20,7 @@ _CHUNK = 128  # frames whose vertex errors are computed at a time
 
 
 def factor(
-    features: ArrayLike, weight: ArrayLike, bias: ArrayLike, tolerance: float
+    features: NDArray[Any], weight: NDArray[Any], bias: NDArray[Any], tolerance: float
 ) -> tuple[Array, Array, float]:
     """Return weights (F, K), shapes (K, V, 3) and the largest vertex error of their product.
 
@@ -61,7 +63,8 @@ def _compress(y: Floats, w: Array, allowed: float) -> tuple[Floats, Floats, floa
 def _root(gram: Floats) -> Floats:
     """Return a square R with Rᵀ R = gram, for a positive semi-definite gram."""
     values, vectors = np.linalg.eigh(gram)
-    return np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
+    root: Floats = np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
+    return root
 
 
 def _trim(weights: Floats, shapes: Array, allowed: float) -> tuple[Floats, Array, float]:
@@ -105,12 +108,15 @@ def _error(weights: Floats, shapes: Array, enough: float) -> float:
 def _lengths(offsets: Array) -> Array:
     """Return the lengths (N, V) of offsets (N, 3V)."""
     x, y, z = offsets[:, 0::3], offsets[:, 1::3], offsets[:, 2::3]
-    return np.sqrt(x * x + y * y + z * z)
+    lengths: Array = np.sqrt(x * x + y * y + z * z)
+    return lengths
 
 
 def _scaled(weights: Floats, shapes: Array) -> tuple[Array, Array]:
     """Give every shape the size it has where its weight is largest, and that weight the value 1."""
+    if not len(shapes):
+        return weights.astype(np.float32), np.zeros((0, shapes.shape[1] // 3, 3), np.float32)
     peaks = weights[np.abs(weights).argmax(axis=0), range(weights.shape[1])]
     peaks = np.where(peaks == 0, 1.0, peaks)
-    spread = (shapes * peaks[:, None]).reshape(len(shapes), -1, 3)
+    spread = (shapes * peaks[:, None]).reshape(len(shapes), shapes.shape[1] // 3, 3)
     return (weights / peaks).astype(np.float32), spread.astype(np.float32)

@@ -92,13 +92,12 @@ def generate(
     frames, fps = _timing(request, loaded, speech.duration)
     with course.stage("Fitting the head") as tell:
         motion = _fit(request, session, loaded, sampled.to(frames, fps), fps, course)
-        tell(0.8)
-        report = _report(request, loaded, sampled, motion, course)
-        report |= {"duration": speech.duration, "silent_share": round(silent, 3)}
-        motion = motion.with_report(report)
-        if request.output:
-            motion.save(Path(request.output), dense=request.dense)
-    motion.report["seconds"]["total"] = round(time.monotonic() - course.began, 3)
+        tell(0.9)
+    report = _report(request, loaded, sampled, motion, course)
+    report |= {"duration": speech.duration, "silent_share": round(silent, 3)}
+    motion = motion.with_report(report)
+    if request.output:
+        motion.save(Path(request.output), dense=request.dense)
     course.progress("Done", 1.0, 0.0)
     return motion
 
@@ -197,11 +196,11 @@ def _report(
         "frames": motion.frames,
         "fps": motion.fps,
         "shapes": len(motion.names),
-        "steps": sampled.steps,
-        "sampler": sampled.sampler,
+        "steps": request.steps or spec.steps,
+        "sampler": request.sampler or spec.sampler,
         "seed": request.seed,
         "style": request.style if request.style is not None else spec.styles[0],
         "seams": sampled.seams,
         "warnings": course.warnings,
-        "seconds": course.seconds,
+        "seconds": course.seconds | {"total": round(time.monotonic() - course.began, 3)},
     }

@@ -13,6 +13,7 @@ import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,7 +98,7 @@ class Motion:
     def load(cls, path: Path) -> Motion:
         """Read what `save` wrote. Raises `ConfigError` for anything else."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 found = {key: file[key] for key in file.files if key != "offsets"}
             return cls(
                 weights=found["weights"],
@@ -111,7 +112,7 @@ class Motion:
                 regions=found.get("regions"),
                 region_names=tuple(str(name) for name in found.get("region_names", ())),
             )
-        except (OSError, ValueError, KeyError, AssertionError, EOFError) as error:
+        except (OSError, ValueError, KeyError, AssertionError, EOFError, BadZipFile) as error:
             raise ConfigError(f"{Path(path).name} is no motion file: {error}") from error
 
 
@@ -147,7 +148,8 @@ def resample(curves: Array, fps: float, target: float, frames: int) -> Array:
     slope = _monotone_slopes(curves)
     y0, y1, m0, m1 = curves[left], curves[left + 1], slope[left], slope[left + 1]
     s = t * t * (3 - 2 * t)
-    return (1 - s) * y0 + s * y1 + t * (1 - t) * ((1 - t) * m0 - t * m1)
+    between: Array = (1 - s) * y0 + s * y1 + t * (1 - t) * ((1 - t) * m0 - t * m1)
+    return between
 
 
 def _monotone_slopes(curves: Array) -> Array:
@@ -155,6 +157,4 @@ def _monotone_slopes(curves: Array) -> Array:
     product = step[1:] * step[:-1]
     total = step[1:] + step[:-1]
     inner = np.where(product > 0, 2 * product / np.where(total == 0, 1, total), 0)
-    return np.concatenate([np.zeros_like(step[:1]), inner, np.zeros_like(step[:1])]).astype(
-        np.float32
-    )
+    return np.concatenate([step[:1], inner, step[-1:]]).astype(np.float32)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import torch
 from .checkpoint import Checkpoint, load
 from .denoiser import DiffSpeaker
 from .errors import CheckpointError, DeviceError
+from .speech import has_bfloat16
 
 if TYPE_CHECKING:
     from .articulation import Rig
@@ -28,19 +28,11 @@ class Loaded:
     checkpoint: Checkpoint
     model: DiffSpeaker
     device: torch.device
-    half: torch.dtype | None = None
-    """What the encoder computes in instead of float32."""
 
     @property
     def precision(self) -> str:
-        """The encoder's number format in words."""
-        return "float32" if self.half is None else str(self.half).removeprefix("torch.")
-
-    def halved(self) -> AbstractContextManager[Any]:
-        """Return a context in which the encoder computes in `half`, where that is in use."""
-        if self.half is None:
-            return nullcontext()
-        return torch.autocast(self.device.type, self.half)
+        """The number format that the speech encoder computes in here."""
+        return self.checkpoint.spec.precision if has_bfloat16(self.device) else "float32"
 
 
 class Session:

@@ -9,6 +9,7 @@ their motion. Windows start at multiples of the positional period, so the phase 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -41,8 +42,6 @@ class Sampled:
     weight: Array
     bias: Array
     fps: float
-    steps: int
-    sampler: str
     seams: dict[str, Any]
 
     def motion(self) -> Array:
@@ -61,42 +60,45 @@ def sample_windows(
     model, spec = loaded.model, loaded.checkpoint.spec
     frames = model.frames(len(samples))
     sound = torch.from_numpy(np.ascontiguousarray(samples))[None].to(loaded.device)  # (1, n)
-    style = model.style(0 if request.style is None else request.style)
-    steps = request.steps or spec.steps
     guidance = spec.guidance if request.guidance is None else request.guidance
-    asked = {
-        "steps": steps,
-        "sampler": request.sampler or spec.sampler,
-        "guidance": guidance,
-        "cancelled": course.cancelled,
-    }
     with torch.inference_mode():
-        with course.stage("Listening") as tell, loaded.halved():
-            hidden = model.encode(sound, frames, progress=tell, cancelled=course.cancelled)
-            silent = None
-            if guidance:
-                silent = model.encode(torch.zeros_like(sound), frames, cancelled=course.cancelled)
-        pieces, weight, bias = [], None, None
+        with course.stage("Listening") as tell:
+            hidden, silent = _listen(loaded, sound, frames, bool(guidance), tell)
         spans = plan(frames, size, round(OVERLAP * spec.fps), spec.period)
+        pieces: list[Array] = []
         with course.stage("Moving the face") as tell:
-            for index, (start, stop) in enumerate(spans):
-                done, share = index / len(spans), 1 / len(spans)
+            for start, stop in spans:
                 latents = diffusion.sample(
                     model,
-                    hidden[0, start:stop].float(),
-                    style,
+                    hidden[0, start:stop],
+                    model.style(0 if request.style is None else request.style),
+                    steps=request.steps,
+                    sampler=request.sampler,
+                    guidance=guidance,
+                    silent_hidden=None if silent is None else silent[0, start:stop],
                     seed=request.seed,
-                    silent_hidden=None if silent is None else silent[0, start:stop].float(),
-                    progress=lambda part, done=done, share=share: tell(done + share * part),
-                    **asked,
+                    progress=_part(tell, len(pieces), len(spans)),
                 )
                 pieces.append(_numpy(latents.features))
-                weight, bias = latents.weight, latents.bias
-    features = blend(pieces, spans)
-    factors = (features, _numpy(weight), _numpy(bias))
+    factors = (blend(pieces, spans), _numpy(latents.weight), _numpy(latents.bias))
     seams = measure_seams(*factors, spans) if len(spans) > 1 else {}
-    rate = _true_rate(loaded, len(samples), frames)
-    return Sampled(*factors, rate, steps, asked["sampler"], seams)
+    return Sampled(*factors, _true_rate(loaded, len(samples), frames), seams)
+
+
+def _listen(
+    loaded: Loaded, sound: torch.Tensor, frames: int, guided: bool, tell: Callable[[float], None]
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Encode the sound, and silence of the same length where guidance needs it: (1, F, D) each."""
+    encode = loaded.model.encode
+    if not guided:
+        return encode(sound, frames, progress=tell), None
+    hidden = encode(sound, frames, progress=_part(tell, 0, 2))
+    return hidden, encode(torch.zeros_like(sound), frames, progress=_part(tell, 1, 2))
+
+
+def _part(tell: Callable[[float], None], index: int, count: int) -> Callable[[float], None]:
+    """Return a report of one of `count` equal parts of a stage."""
+    return lambda fraction: tell((index + fraction) / count)
 
 
 def _numpy(tensor: Any) -> Array:
