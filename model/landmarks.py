@@ -24,9 +24,7 @@ FLAME_LANDMARKS: dict[str, int] = {
     "nose_tip": 3526, "subnasale": 3552, "nasion": 3555, "glabella": 3540, "mentolabial": 3790,
     "pogonion": 3401, "menton": 3400, "alar_left": 2065, "alar_right": 3100,
     "eye_inner_left": 3833, "eye_inner_right": 3632, "eye_outer_left": 1175,
-    "eye_outer_right": 2437, "brow_inner_left": 3868, "brow_mid_left": 2135,
-    "brow_outer_left": 1429, "brow_inner_right": 3712, "brow_mid_right": 3154,
-    "brow_outer_right": 2566, "ear_left": 29, "ear_right": 989,
+    "eye_outer_right": 2437, "ear_left": 29, "ear_right": 989,
 }  # fmt: skip
 """Vertex numbers on FLAME 2019, 2020 and 2023, with or without eyeballs (the skin comes first).
 
@@ -124,21 +122,7 @@ def _side_points(
         ears = skin[(y < 0.45) & (y > floor) & (sign * x > 0.5)]
         points[f"ear_{name}"] = int(ears[(sign * p[ears, 0]).argmax()])
         near = (np.abs(y - tip[1] + 0.06) < 0.12) & (z > max(tip[2] - 0.35, base[2] - 0.22))
-        wing = skin[near & (sign * x < 0.5) & (sign * x > 0.1)]
+        wing = skin[near & (sign * x < 0.4) & (sign * x > 0.1)]
         depth = np.maximum(0.0, base[2] - 0.05 - p[wing, 2])
         points[f"alar_{name}"] = int(wing[(sign * p[wing, 0] - 0.6 * depth).argmax()])
     return points
-
-
-def brow_points(
-    p: Floats, skin: Integers, canthi: tuple[int, int], centre: Floats, sign: float
-) -> tuple[int, int, int]:
-    """Find the inner, middle and outer point of a brow above canthi (inner, outer) and ball centre."""
-    near = skin[(p[skin, 1] > 0.18) & (p[skin, 1] < 0.62) & (p[skin, 2] > -0.6)]
-    points = []
-    columns = (p[canthi[0], 0], centre[0], p[canthi[1], 0])
-    for column, height in zip(columns, (0.30, 0.36, 0.30), strict=True):
-        aside = np.abs(p[near, 0] - column - 0.02 * sign)
-        above = np.abs(p[near, 1] - centre[1] - height)
-        points.append(int(near[(aside + 1.2 * above).argmin()]))
-    return points[0], points[1], points[2]

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from .errors import FaceError
 from .eyes import Lids, read_lids
 from .frame import Eye, Frame, find_eyes, first_frame, refine_frame
-from .landmarks import SIDES, brow_points, find_landmarks, flame_landmarks, is_flame
+from .landmarks import find_landmarks, flame_landmarks, is_flame
 from .mesh import Connectivity, Floats, Integers
 from .mouth import Mouth, read_mouth
 from .surface import Surface
@@ -82,7 +82,7 @@ class FaceTopology:
             landmarks = flame_landmarks(positions)
         else:
             landmarks = find_landmarks(positions, skin, middle, mouth)
-            landmarks |= _eye_landmarks(positions, skin, mirror, left, right)
+            landmarks |= _eye_landmarks(left, right)
         return cls(
             positions, faces, connectivity, frame, skin, neck, mouth, (left, right), mirror,
             landmarks | _lip_landmarks(mouth), flame,
@@ -217,16 +217,11 @@ def _lip_landmarks(mouth: Mouth) -> dict[str, int]:
     }
 
 
-def _eye_landmarks(
-    positions: Floats, skin: Integers, mirror: Integers, left: Lids, right: Lids
-) -> dict[str, int]:
-    """Name the eye corners and the brow points; the right brow mirrors the left one."""
-    points = {}
-    for (name, _), lids in zip(SIDES, (left, right), strict=True):
-        points[f"eye_inner_{name}"], points[f"eye_outer_{name}"] = lids.inner, lids.outer
-    canthi = (left.inner, left.outer)
-    brow = brow_points(positions, skin, canthi, left.eye.centre, 1.0)
-    for place, vertex in zip(("inner", "mid", "outer"), brow, strict=True):
-        points[f"brow_{place}_left"] = vertex
-        points[f"brow_{place}_right"] = int(mirror[vertex])
-    return points
+def _eye_landmarks(left: Lids, right: Lids) -> dict[str, int]:
+    """Name the eye corners."""
+    return {
+        "eye_inner_left": left.inner,
+        "eye_inner_right": right.inner,
+        "eye_outer_left": left.outer,
+        "eye_outer_right": right.outer,
+    }

@@ -6,22 +6,27 @@ import numpy as np
 
 from .landmarks import SIDES
 from .lipshapes import Fields, split
-from .mesh import Floats, smoothstep, vertex_normals
-from .surface import Mask
+from .mesh import Floats, Integers, smoothstep, vertex_normals
 from .topology import FaceTopology
 
 BROW_LIFT = 0.10
 """Height of a full inner brow raise, in eye distances."""
 
-BrowMotion = dict[str, tuple[float, float, float]]
+BROW_HEIGHTS = (0.30, 0.36, 0.30)
+"""How high the inner end, middle and outer end of a brow lie above the eye."""
 
-BROWS: dict[str, BrowMotion] = {
-    "browInnerUp": {"inner": (0.01, BROW_LIFT, 0), "mid": (0, 0.45 * BROW_LIFT, 0)},
-    "browDown": {"inner": (-0.035, -0.075, 0.012), "mid": (-0.02, -0.065, 0.008),
-                 "outer": (0, -0.03, 0)},
-    "browOuterUp": {"inner": (0, 0.01, 0), "mid": (0, 0.07, 0), "outer": (0.01, 0.09, 0)},
-}  # fmt: skip
-"""Motion of the three points of the left brow: (outwards, up, forwards) in eye distances."""
+BROW_BREADTH = 0.075
+"""Half the breadth of the strip of skin that is moved as a brow."""
+
+Places = tuple[tuple[float, float, float], ...]
+
+STILL = (0.0, 0.0, 0.0)
+BROWS: dict[str, Places] = {
+    "browInnerUp": ((0.01, BROW_LIFT, 0.0), (0.0, 0.45 * BROW_LIFT, 0.0), STILL),
+    "browDown": ((-0.035, -0.075, 0.012), (-0.02, -0.065, 0.008), (0.0, -0.03, 0.0)),
+    "browOuterUp": ((0.0, 0.01, 0.0), (0.0, 0.07, 0.0), (0.01, 0.09, 0.0)),
+}
+"""Motion of the left brow's inner end, middle and outer end: (outwards, up, forwards)."""
 
 
 def upper_fields(face: FaceTopology) -> Fields:
@@ -81,51 +86,61 @@ def _sneer(face: FaceTopology) -> Floats:
 
 
 def _brow_fields(face: FaceTopology, normals: Floats) -> Fields:
-    """Spread the brow points' motion over the forehead, zero at the lids and on the other side."""
-    both = ("left", "right")
-    motions = {"browInnerUp": _brow_motion(BROWS["browInnerUp"], both)}
-    for side in both:
-        for name in ("browDown", "browOuterUp"):
-            motions[name + side.capitalize()] = _brow_motion(BROWS[name], (side,))
-    lids = sorted({v for lid in face.lids for ring in lid.rings[: lid.margin + 3] for v in ring})
-    patches = _brow_patches(face, set(lids))
-    handles = np.concatenate([lids, list(patches)]).astype(int)
-    values = np.zeros((len(handles), len(motions), 3))
-    for row, (vertex, place) in enumerate(patches.items(), len(lids)):
-        for column, motion in enumerate(motions.values()):
-            step = np.array(motion.get(place, (0, 0, 0)))
-            # The skin slides over the bone rather than leave it.
-            values[row, column] = step - 0.85 * normals[vertex] * (normals[vertex] @ step)
-    free = _forehead(face, list(patches), set(lids))
-    stacked = face.surface.extend(handles, values.reshape(len(handles), -1), free)
+    """Spread the brows' motion over the forehead, zero at the lids and on the other side."""
+    strips = [_brow_strip(face, side) for side in range(2)]
+    brows = np.concatenate([vertices for vertices, _ in strips])
+    lids = sorted({v for lid in face.lids for ring in lid.rings[: lid.margin + 2] for v in ring})
+    motions: dict[str, Floats] = {}
+    for name, places in BROWS.items():
+        left, right = (
+            _slide(normals[vertices], _along_brow(places, along, sign))
+            for (vertices, along), (_, sign) in zip(strips, SIDES, strict=True)
+        )
+        if name == "browInnerUp":
+            motions[name] = np.vstack([left, right])
+        else:
+            motions[f"{name}Left"] = np.vstack([left, 0 * right])
+            motions[f"{name}Right"] = np.vstack([0 * left, right])
+    values = np.hstack(list(motions.values()))
+    held = np.zeros((len(lids), values.shape[1]))
+    free = face.surface.distance(brows, 1.3) < 0.80
+    free &= face.positions[:, 1] > 0.02
+    free[lids] = False
+    handles = np.concatenate([lids, brows]).astype(np.int64)
+    stacked = face.surface.extend(handles, np.vstack([held, values]), free)
     return dict(zip(motions, np.split(stacked, len(motions), axis=1), strict=True))
 
 
-def _brow_motion(motion: BrowMotion, sides: tuple[str, ...]) -> BrowMotion:
-    """Name the brow points of `sides` and mirror what the right ones do."""
-    signs = {"left": 1.0, "right": -1.0}
-    return {
-        f"{place}_{side}": (signs[side] * x, y, z)
-        for side in sides
-        for place, (x, y, z) in motion.items()
-    }
+def _brow_strip(face: FaceTopology, side: int) -> tuple[Integers, Floats]:
+    """Return the skin of the left (0) or right (1) brow and where it lies along it, −1 … 1.
+
+    A strip rather than single vertices: no vertex of another head hops into a peak.
+    """
+    p, lids = face.positions, face.lids[side]
+    sign = SIDES[side][1]
+    inner, outer = (sign * p[v, 0] + 0.02 for v in (lids.inner, lids.outer))
+    along = 2 * (sign * p[:, 0] - inner) / (outer - inner) - 1
+    height = lids.eye.centre[1] + _quadratic(np.array(BROW_HEIGHTS)[:, None], along)[:, 0]
+    near = np.abs(p[:, 1] - height) < BROW_BREADTH
+    inside = face.is_skin & near & (np.abs(along) < 1.15) & (p[:, 2] > -0.6)
+    inside[[v for ring in lids.rings[: lids.margin + 3] for v in ring]] = False
+    vertices = np.flatnonzero(inside)
+    return vertices, along[vertices]
 
 
-def _brow_patches(face: FaceTopology, lids: set[int]) -> dict[int, str]:
-    """Return the skin around each brow point: vertex → name of the point ("inner_left" …)."""
-    patches: dict[int, str] = {}
-    for side, _ in SIDES:
-        for place in ("inner", "mid", "outer"):
-            centre = face.landmarks[f"brow_{place}_{side}"]
-            for v in {centre} | face.connectivity.neighbours[centre]:
-                if v not in lids:
-                    patches[v] = f"{place}_{side}"
-    return patches
+def _along_brow(places: Places, along: Floats, sign: float) -> Floats:
+    """Motion (n, 3) at coordinates (n,) of a brow, mirrored for the right one."""
+    return _quadratic(np.array(places), np.clip(along, -1, 1)) * [sign, 1, 1]
 
 
-def _forehead(face: FaceTopology, brows: list[int], lids: set[int]) -> Mask:
-    """Mark the skin (V,) that follows the brows."""
-    free = face.surface.distance(brows, 1.3) < 0.80
-    free &= face.positions[:, 1] > 0.02
-    free[list(lids)] = False
-    return free
+def _quadratic(values: Floats, at: Floats) -> Floats:
+    """Parabola through values (3, D) at −1, 0 and 1, evaluated at (n,): (n, D)."""
+    x = at[:, None]
+    low, middle, high = values
+    return np.asarray(middle + x * (high - low) / 2 + x * x * ((high + low) / 2 - middle))
+
+
+def _slide(normals: Floats, motion: Floats) -> Floats:
+    """Keep motions (n, 3) near the surface: skin slides over the bone rather than leave it."""
+    outwards = (normals * motion).sum(1, keepdims=True)
+    return motion - 0.85 * normals * outwards
