@@ -60,7 +60,7 @@ def run(tasks: Iterable[Task], on_step: Callable[[Task], None] | None = None) ->
     try:
         while any(not task.ended for task in mine) or any(task in schedule.tasks for task in mine):
             for task in schedule.step():
-                if task not in mine:
+                if task not in mine or task.on_end is not None:
                     _finish(task)
                 elif task.state is State.READY:
                     placed += _try_place(task)
@@ -119,12 +119,12 @@ def show_placed(placed: Placed) -> None:
     """Show a result: its sentence, or the first reason why nothing is seen and the way out."""
     global _last  # noqa: PLW0603
     _last = placed
-    trouble = next(iter(placed.findings), None)
-    if trouble is None:
-        display.say(placed.sentence)
+    trouble = next((finding for finding in placed.findings if finding.blocking), None)
+    if trouble is not None:
+        display.say(trouble.message, placed.sentence, "WARNING", trouble, placed.head)
         return
-    level = "WARNING" if trouble.blocking else "INFO"
-    display.say(trouble.message, placed.sentence, level, trouble, placed.head)
+    remark = next(iter(placed.findings), None)
+    display.say(placed.sentence, remark.message if remark else "", "INFO", remark, placed.head)
 
 
 # --- the timer -----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import time
 
 import bpy
 
-from . import properties, shape_keys
+from . import properties, shape_keys, stored
 from .motion import Adjustments
 
 SETTLE = 0.08  # seconds without a change before curves are rewritten
@@ -35,8 +35,8 @@ def adjust_now(head_name: str) -> None:
     if target is None:
         return
     wanted, clip = wanted_of(target), properties.adjust(target).clip
-    stored = shape_keys.load_stored(target, clip) if clip else None
-    if stored is not None and stored[1] != wanted:
+    record = shape_keys.stored_clip(target, clip) if clip else None
+    if record is not None and stored.adjustments(record) != wanted:
         shape_keys.adjust_clip(target, clip, wanted)
 
 

@@ -280,6 +280,7 @@ class DIFFSPEAKER_OT_remove_result(bpy.types.Operator):
         try:
             chosen = plan.find_head(context, self.head)
             count = shape_keys.remove_motion(chosen, self.clip)
+            properties.choose_some_clip(chosen)
         except LipSyncError as error:
             return refuse(self, error)
         display.say(f"{self.clip or 'Every line'} was removed, {count} shape keys with it")

@@ -214,7 +214,9 @@ def _draw_sound(
     settings: properties.DIFFSPEAKER_PG_settings,
 ) -> None:
     """Show where the sound comes from and what is chosen there."""
-    layout.prop(settings, "source", expand=True)
+    row = layout.row()
+    row.use_property_split = False
+    row.prop(settings, "source", expand=True)
     column = layout.column()
     if settings.source == "FILE":
         column.prop(settings, "audio_file", text="File")

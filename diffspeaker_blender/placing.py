@@ -7,7 +7,7 @@ from pathlib import Path
 
 import bpy
 
-from . import audio, head, motion, plan, pointcache, preferences, shape_keys
+from . import audio, head, motion, plan, pointcache, preferences, properties, shape_keys
 from .errors import Finding, HeadError
 from .motion import Adjustments, Motion
 from .plan import Placement
@@ -19,7 +19,7 @@ class Placed:
 
     head, clip: names of the object and of the result on it.
     sentence: "Mouth moved 14.2 mm over 212 frames, sound in sync".
-    findings: why nothing would be seen; empty when all is well.
+    findings: why nothing would be seen, then remarks; empty when all is well.
     """
 
     head: str
@@ -48,6 +48,7 @@ def place(result: Motion, placement: Placement) -> Placed:
     start = first_frame(scene, placement)
     if placement.mode == "cache":
         return _place_cache(result, placement, target, scene, start)
+    adjustments = Adjustments(intensity=placement.intensity)
     applied = shape_keys.apply_motion(
         target,
         result,
@@ -57,9 +58,10 @@ def place(result: Motion, placement: Placement) -> Placed:
         clip=placement.clip,
         scene=scene,
         tolerance=placement.tolerance,
-        adjustments=Adjustments(intensity=placement.intensity),
+        adjustments=adjustments,
     )
-    findings = applied.findings or shape_keys.verify(target, applied, scene=scene)
+    properties.show_adjustments(target, adjustments, applied.clip)
+    findings = shape_keys.verify(target, applied, scene=scene)
     sentence = applied.sentence()
     if not findings:
         sentence += f", {sync(scene, placement, applied.frames, start)}"
@@ -70,7 +72,7 @@ def place(result: Motion, placement: Placement) -> Placed:
         applied.millimetres,
         applied.frames,
         applied.keyframes,
-        tuple(findings),
+        tuple(findings) + tuple(applied.findings),
         applied,
     )
 

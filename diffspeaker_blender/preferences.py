@@ -114,12 +114,8 @@ def get() -> DIFFSPEAKER_AP_preferences | Defaults:
 
 
 def user_folder(*parts: str) -> Path:
-    """Return (and make) a folder of ours that outlives an upgrade of the extension."""
-    try:
-        own = bpy.utils.extension_path_user(__package__, create=True)
-    except ValueError:  # not installed as an extension: a clone on the path, a test
-        own = bpy.utils.user_resource("DATAFILES", path="diffspeaker", create=True)
-    folder = Path(own).joinpath(*parts)
+    """Return (and make) a folder of ours that outlives an upgrade and a removal of the add-on."""
+    folder = runtime.data_folder().joinpath(*parts)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -177,7 +173,7 @@ def python() -> Path | None:
 
 def runtime_folder() -> Path:
     """Return where our own runtime is (or would be) installed."""
-    return user_folder("runtime")
+    return runtime.data_folder() / "runtime"
 
 
 def runtime_ready() -> bool:

@@ -25,7 +25,7 @@ def draw(entry: Any, context: bpy.types.Context) -> None:
 
 def _draw_runtime(layout: Any, entry: Any, context: bpy.types.Context) -> None:
     layout.label(text="Runtime", icon="CONSOLE")
-    layout.prop(entry, "source", expand=True)
+    layout.row().prop(entry, "source", expand=True)
     if entry.source == "PYTHON":
         layout.prop(entry, "python")
     if entry.source == "WHEELS":

@@ -21,6 +21,7 @@ from bpy.props import (
     StringProperty,
 )
 
+from . import shape_keys, stored
 from .choices import Choices, keep, number
 from .motion import Adjustments
 
@@ -38,10 +39,11 @@ _quiet: list[str] = []  # heads whose live controls are being filled in, not mov
 
 
 def _clip_items(self: Any, _context: object) -> list[Any]:
-    from . import shape_keys
-
     names = shape_keys.clips(self.id_data)
-    items = [(name, name, "A line on this head", "NONE", number(name)) for name in names]
+    items = [
+        (name, name, "A line on this head", "NONE", number(name) * bool(place))
+        for place, name in enumerate(names)
+    ]
     return keep("clips", items or [("NONE", "No Line Yet", "Generate one first", "NONE", 0)])
 
 
@@ -107,11 +109,9 @@ def _live(self: Any, _context: object) -> None:
 
 
 def _fill_in(self: Any, _context: object) -> None:
-    from . import shape_keys
-
-    stored = shape_keys.load_stored(self.id_data, self.clip)
-    if stored is not None:
-        show_adjustments(self.id_data, stored[1])
+    record = shape_keys.stored_clip(self.id_data, self.clip)
+    if record is not None:
+        show_adjustments(self.id_data, stored.adjustments(record))
 
 
 class DIFFSPEAKER_PG_adjust(bpy.types.PropertyGroup):
@@ -231,6 +231,15 @@ def show_adjustments(head: bpy.types.Object, shown: Adjustments, clip: str = "")
             setattr(head.diffspeaker, name, getattr(shown, name))
     finally:
         _quiet.remove(head.name)
+
+
+def choose_some_clip(head: bpy.types.Object) -> None:
+    """Let the live controls show the first clip that is left, when the chosen one was removed."""
+    left = shape_keys.clips(head)
+    if left:
+        head.diffspeaker.clip = left[0]
+    else:
+        head.diffspeaker.property_unset("clip")
 
 
 def status(context: bpy.types.Context | None = None) -> DIFFSPEAKER_PG_status:

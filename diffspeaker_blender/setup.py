@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from bpy_extras.io_utils import ImportHelper
 from . import catalogue, chores, display, jobs, preferences, report, runtime
 from .errors import LipSyncError, SetupError
 from .operators import refuse
-from .process import quietly, scrubbed_environment
+from .process import carry
 from .proof import write_test_sound
 from .schedule import Task
 from .worker import package_root, worker_command
@@ -34,27 +33,25 @@ class DIFFSPEAKER_OT_install_runtime(bpy.types.Operator):
         wheels = None
         if chosen.source == "WHEELS":
             wheels = Path(bpy.path.abspath(chosen.wheels)) if chosen.wheels else None
-        folder, online = preferences.runtime_folder(), bpy.app.online_access
         try:
             if chosen.source == "WHEELS" and wheels is None:
                 raise SetupError("No folder of wheels is chosen.", "Choose it in the preferences.")
-            if wheels is None and not online:
-                raise SetupError(
-                    "Blender is not allowed to go online.",
-                    "Turn on Preferences ‣ System ‣ Network ‣ Allow Online Access, "
-                    "or install from a folder of wheels.",
-                )
             jobs.forget_worker()
-            chores.start("Installing the runtime", _install(folder, wheels))
+            chores.start("Installing the runtime", _install(wheels))
         except LipSyncError as error:
             return refuse(self, error)
         return {"FINISHED"}
 
 
-def _install(folder: Path, wheels: Path | None) -> chores.Work:
+def _install(wheels: Path | None) -> chores.Work:
+    """Return the work; where, and whether the network may be used, is decided now."""
+    folder, online = preferences.runtime_folder(), bpy.app.online_access
+
     def work(told: chores.Report, cancelled: Callable[[], bool]) -> str:
-        runtime.install(folder, wheels=wheels, progress=told, cancelled=cancelled)
-        return "The runtime is installed; you can generate now"
+        found = runtime.install(
+            folder, wheels=wheels, online=online, progress=told, cancelled=cancelled
+        )
+        return f"The runtime is installed. {found}"
 
     return work
 
@@ -135,10 +132,13 @@ def _import(python: Path, path: Path, target: Path, template: Path | None) -> ch
             target.write_bytes(path.read_bytes())
         else:
             options = ["--template", str(template)] if template else []
+            told("reading", 0.3, None)
             command = worker_command(
                 python, package_root(), "convert", str(path), str(target), *options
             )
-            _carry(command, told, cancelled)
+            answer = carry(command, cancelled)
+            if answer.code:
+                raise SetupError(answer.last_words)
         model = catalogue.read(target)
         return f"{model.name} was imported ({model.licence})"
 
@@ -149,28 +149,6 @@ def _import(python: Path, path: Path, target: Path, template: Path | None) -> ch
             raise SetupError(f"{error}.", "Choose an official .ckpt or a converted file.") from error
 
     return checked
-
-
-def _carry(command: list[str], told: chores.Report, cancelled: Callable[[], bool]) -> None:
-    """Run a command of the model to its end. Raises SetupError with the command's own words."""
-    with tempfile.TemporaryFile() as words:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=words,
-            stderr=words,
-            env=scrubbed_environment(),
-            **quietly(),
-        )
-        while process.poll() is None:
-            told("reading", 0.5, None)
-            if cancelled():
-                process.kill()
-            time.sleep(0.1)
-        words.seek(0)
-        said = words.read().decode("utf-8", "replace").strip()
-    if process.returncode and not cancelled():
-        raise SetupError(said.splitlines()[-1] if said else "The import ended without a word.")
 
 
 class DIFFSPEAKER_OT_remove_model(bpy.types.Operator):

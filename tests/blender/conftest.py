@@ -54,12 +54,23 @@ def demo(addon):
     return bpy.context.scene.diffspeaker.head
 
 
-def values(head, name, frames):
-    """Return a key's evaluated value at some frames."""
+def driven(head):
+    """Return the key that the last result drives for the fake's jawOpen.
+
+    A head with a jawOpen of its own, of another shape, gets a second key.
+    """
+    from diffspeaker_blender import jobs
+
+    name = next(key for key in jobs.last().applied.keys if key.startswith("jawOpen"))
+    return head.data.shape_keys.key_blocks[name]
+
+
+def values(head, frames):
+    """Return the evaluated value of the jaw's key at some frames."""
     found = []
     for frame in frames:
         bpy.context.scene.frame_set(int(frame))
-        found.append(head.data.shape_keys.key_blocks[name].value)
+        found.append(driven(head).value)
     return np.array(found)
 
 
