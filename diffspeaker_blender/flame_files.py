@@ -222,6 +222,18 @@ class _Shell:
     def __setstate__(self, state: Any) -> None:
         self.state = state
 
+    def __call__(self, *_arguments: Any, **_named: Any) -> _Shell:
+        return _Shell()
+
+    def __setitem__(self, _key: Any, _value: Any) -> None:
+        pass
+
+    def append(self, _item: Any) -> None:
+        """Take what a pickled list would take, and drop it."""
+
+    def extend(self, _items: Any) -> None:
+        """Take what a pickled list would take, and drop it."""
+
 
 def _shell(*_arguments: Any) -> _Shell:
     """Stand in for a function of another library."""

@@ -26,7 +26,7 @@ FLAME_DIGEST = "963f669aa6db0571a9e2d3940676291d5a542f366727c716be0820556140b169
 """SHA-256 of FLAME's sorted unique edges (E, 2) as little-endian int32."""
 
 _FLAME_VALENCES = {
-    3: 6, 4: 256, 5: 727, 6: 3217, 7: 673, 8: 132, 9: 4, 10: 2, 31: 2, 33: 4,
+    3: 6, 4: 256, 5: 727, 6: 3217, 7: 673, 8: 132, 9: 4, 10: 2, 30: 2, 32: 4,
 }  # fmt: skip
 """How many of FLAME's vertices have how many edges; tells FLAME under another numbering."""
 _LIFE_SIZE = 0.42
