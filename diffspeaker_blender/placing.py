@@ -7,7 +7,7 @@ from pathlib import Path
 
 import bpy
 
-from . import audio, head, motion, plan, pointcache, preferences, properties, shape_keys
+from . import audio, head, motion, plan, pointcache, preferences, properties, refine, shape_keys
 from .errors import Finding, HeadError
 from .motion import Adjustments, Motion
 from .plan import Placement
@@ -112,7 +112,7 @@ def _place_cache(
 ) -> Placed:
     """Write a PC2 file and play it on the head."""
     fps = audio.scene_fps(scene)
-    shown = motion.adjust(result, Adjustments(intensity=placement.intensity))
+    shown = refine.adjust(result, Adjustments(intensity=placement.intensity))
     path = cache_path(placement)
     path.parent.mkdir(parents=True, exist_ok=True)
     template, _triangles = head.face_arrays(target)
