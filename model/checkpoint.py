@@ -5,6 +5,7 @@ named, and a weight that is not a number is an error rather than a silent pose.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,7 +100,8 @@ def save(path: str | Path, checkpoint: Checkpoint, *, dtype: torch.dtype | None 
         save_file(tensors, str(partial), metadata={"spec": checkpoint.spec.to_json()})
         partial.replace(path)
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise OutputError(f"{path} cannot be written: {error}.") from error
 
 

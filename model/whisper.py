@@ -60,6 +60,7 @@ class WhisperEncoder(SpeechEncoder):
         self.bins: int = config["bins"]
         self.width: int = width
         self.limit: int = config["positions"]
+        self.overlap = min(OVERLAP, self.limit // 4)
         self.with_energy = bool(config.get("energy"))
         self.levelled = bool(config.get("level"))
         self.conv1 = nn.Conv1d(self.bins, width, 3, padding=1)
@@ -101,7 +102,7 @@ class WhisperEncoder(SpeechEncoder):
 
     def windowed(self, stem: Tensor, watch: Watch) -> Tensor:
         """Run the layers over one long clip (1, S, W) in windows → (1, S, L+1 or 1, W)."""
-        count = len(list(windows(stem.shape[1], self.limit, OVERLAP)))
+        count = len(list(windows(stem.shape[1], self.limit, self.overlap)))
         done = 0
 
         def window(piece: Tensor) -> Tensor:
@@ -111,7 +112,7 @@ class WhisperEncoder(SpeechEncoder):
             watch(0.1 + 0.9 * done / count)
             return out
 
-        return in_windows(stem, window, self.limit, OVERLAP)
+        return in_windows(stem, window, self.limit, self.overlap)
 
     def combine(self, states: Tensor, energy: Tensor) -> Tensor:
         """Mix hidden states (B, S, L+1, W) and append the energy (B, S, 2) → (B, S, features)."""
