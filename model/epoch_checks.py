@@ -16,7 +16,6 @@ import numpy as np
 from . import control_scores, vertex_scores
 from .data import Clip, DataError
 from .face_regions import read_regions
-from .metrics import correlation
 from .settings import Settings
 from .vertex_scores import Plan, VertexScorer
 

@@ -107,10 +107,15 @@ def make_accelerator(chosen: Settings) -> Accelerator:
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("run.device is cuda, but torch sees no CUDA device.")
     return Accelerator(
-        cpu=device == "cpu",
+        cpu=device == "cpu" or (device == "auto" and not accelerated()),
         mixed_precision=PRECISION[chosen.run.precision],
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=train_encoder)],
     )
+
+
+def accelerated() -> bool:
+    """Return whether torch sees anything faster than the CPU."""
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
 
 
 def build(chosen: Settings, accelerator: Accelerator, journal: Journal) -> Trainer:
@@ -266,7 +271,7 @@ def describe(trainer: Trainer, journal: Journal) -> None:
         f"{len(found.split('validation'))} clips to validate"
     )
     journal.line(
-        f"{size:.2f} M trained weights on {trainer.accelerator.device} × "
+        f"{size:.2f} M trained weights on {trainer.accelerator.device.type} × "
         f"{trainer.accelerator.num_processes}, {spec.encoder.kind} encoder "
         f"{'precomputed' if trainer.source.cache else 'in the loop'}, {trainer.steps} steps"
     )

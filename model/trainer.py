@@ -22,7 +22,7 @@ from torch import Tensor
 
 from . import batches, checkpoint, training_state
 from .batches import Batch, Source
-from .errors import ModelError
+from .errors import ModelError, OutputError
 from .journal import Journal, clock
 from .objective import Average, Objective, freeze, optimiser, rate_factor, set_rate
 from .settings import Settings
@@ -107,7 +107,8 @@ class Trainer:
                 self.epoch(total)
                 if not self.stopping:
                     self.after_epoch(total, check)
-            self.save()
+            if self.stopping:
+                self.save()
         self.journal.close()
         return Outcome(not self.stopping, self.place.step, self.validation_loss)
 
@@ -260,7 +261,11 @@ class Trainer:
 
     def save_checkpoint(self, name: str) -> None:
         """Write the present weights as a model file."""
-        checkpoint.save(self.folder / name, self.model.checkpoint(self.template))
+        try:
+            checkpoint.save(self.folder / name, self.model.checkpoint(self.template))
+        except OutputError as error:
+            hint = "Free some space, then go on with --resume; the last saved state is whole."
+            raise OutputError(error.message, hint) from error
 
     def save_state(self) -> None:
         """Write the training state (first process only)."""

@@ -118,7 +118,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], Place]:
             place = Place(**json.loads((file.metadata() or {})["place"]))
     except FileNotFoundError:
         raise CheckpointError(f"There is no training state in {path.parent}.") from None
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, RuntimeError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"The training state {path.name} is damaged ({error}).",
             hint=f"Delete it and go on from {PREVIOUS} with --resume, or use --restart.",
