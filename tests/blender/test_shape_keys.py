@@ -283,8 +283,9 @@ def test_hand_edits_survive_live_controls(grid: SimpleNamespace) -> None:
     applied = shape_keys.apply_motion(obj, speech(), clip="line")
     assert shape_keys.edited(obj, "line") == ()
     key = obj.data.shape_keys
-    bag = curves.channels(key.animation_data.action,
-                          curves.slot_of(key.animation_data.action, key.animation_data))
+    bag = curves.channels(
+        key.animation_data.action, curves.slot_of(key.animation_data.action, key.animation_data)
+    )
     bag.fcurves.find('key_blocks["mouthPucker"].value').keyframe_points[12].co.y = 0.9
     assert shape_keys.edited(obj, "line") == ("mouthPucker",)
     shape_keys.adjust_clip(obj, "line", Adjustments(intensity=0.0))
