@@ -30,22 +30,22 @@ def small_ears(spec: ModelSpec) -> ModelSpec:
 
 
 @pytest.mark.parametrize("published", [vocaset, biwi], ids=["vocaset", "biwi"])
-@pytest.mark.parametrize("sampler", ["published", "corrected"])
-def test_latent_space_equals_vertex_space_at_full_size(published, sampler: str) -> None:
+def test_latent_space_equals_vertex_space_at_full_size(published) -> None:
     spec = small_ears(published())
     model, frames = network(spec), 9
     random = torch.Generator().manual_seed(1)
     hidden = torch.randn(1, frames, spec.latent, generator=random)
     noise = torch.randn(1, frames, spec.channels, generator=random)
     style = model.style(spec.styles[2])
-    moves = diffusion.schedule().moves(5, sampler)
-    expected = plain.sample(model, hidden, noise, style, moves)
-    if spec.smoothing:
-        expected = plain.smooth(expected)
-    latents = diffusion.sample(model, hidden, style, steps=5, sampler=sampler, noise=noise)
-    assert latents.features.shape == (1, frames, spec.latent)
-    assert float((latents.motion() - expected).abs().max()) <= METRE
-    assert float(expected.abs().max()) > 1e-3
+    for sampler in ("published", "corrected"):
+        moves = diffusion.schedule().moves(4, sampler)
+        expected = plain.sample(model, hidden, noise, style, moves)
+        if spec.smoothing:
+            expected = plain.smooth(expected)
+        latents = diffusion.sample(model, hidden, style, steps=4, sampler=sampler, noise=noise)
+        assert latents.features.shape == (1, frames, spec.latent)
+        assert float((latents.motion() - expected).abs().max()) <= METRE
+        assert float(expected.abs().max()) > 1e-3
 
 
 def test_chunked_attention_is_the_whole_attention(monkeypatch: pytest.MonkeyPatch) -> None:
