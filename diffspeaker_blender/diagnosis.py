@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import bpy
 import numpy as np
 
-from . import curves, stored
+from . import curves, head, stored
 from .errors import Finding
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def fix(obj: Any, name: str, *, scene: Any = None) -> None:
         obj.hide_viewport = False
         obj.hide_set(False)
     else:
-        raise ValueError(f"there is no fix called {name!r}")
+        head.fix(obj, name)
     key.update_tag()
 
 

@@ -6,10 +6,11 @@ sound and shares shape keys with the others; what we made is listed in the index
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import bpy
+import numpy as np
 
 from . import curves, head, stored, writing
 from .diagnosis import fix, verify
@@ -87,6 +88,7 @@ def apply_motion(
     scene, clip = scene or bpy.context.scene, clip or NAMELESS
     _require(obj, motion, mode)
     key = _key_of(obj)
+    motion = _with_parts(key, motion)
     curves.unshare(key)
     index = stored.read(key)
     former = index.clips.get(clip)
@@ -231,6 +233,28 @@ def _require(obj: Any, motion: Motion, mode: str) -> None:
             f"{len(obj.data.vertices):,}.",
             "Generate it again for this head.",
         )
+
+
+def _with_parts(key: Any, motion: Motion) -> Motion:
+    """Add controls that move no vertex of the face but have a key on it (a tongue follows them)."""
+    if motion.controls is None:
+        return motion
+    more = [
+        (name, column)
+        for column, name in enumerate(motion.control_names)
+        if name not in motion.names
+        and name in key.key_blocks
+        and np.abs(motion.controls[:, column]).max() > 1e-4
+    ]
+    if not more:
+        return motion
+    still = np.zeros((len(more), motion.vertices, 3), np.float32)
+    return replace(
+        motion,
+        weights=np.concatenate([motion.weights, motion.controls[:, [c for _, c in more]]], 1),
+        shapes=np.concatenate([motion.shapes, still]),
+        names=(*motion.names, *(name for name, _ in more)),
+    )
 
 
 def _key_of(obj: Any) -> Any:

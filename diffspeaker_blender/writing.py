@@ -194,7 +194,7 @@ def _put_curves(
             fresh = fresh[:0]
         rests = _rests(index, clip, name, bool(len(fresh)))
         drop = [(first, last), *([_reach(former, rests)] if name in had else [])]
-        if curves.write_keys(bag, name, fresh, drop, rests) is None and name in index.keys:
+        if curves.write_keys(bag, name, fresh, drop, rests) is None:
             key.key_blocks[name].value = 0.0
         written[name], total = curves.checksum(fresh), total + len(fresh)
     record.written = written
@@ -276,7 +276,9 @@ def erase(key: Any, index: Index, clip: str) -> None:
     former = (*record.span, record.ease)
     for name in record.keys if bag is not None else ():
         rests = _rests(index, clip, name, False)
-        curves.write_keys(bag, name, _NOTHING, [_reach(former, rests)], rests)
+        gone = curves.write_keys(bag, name, _NOTHING, [_reach(former, rests)], rests) is None
+        if gone and name in key.key_blocks:
+            key.key_blocks[name].value = 0.0  # else the face would stay as it was last shown
     for action, _holder in curves.our_actions(key):
         curves.drop_action(key, action)
 

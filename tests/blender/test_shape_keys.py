@@ -200,6 +200,28 @@ def test_a_name_the_user_took(grid: SimpleNamespace) -> None:
     assert obj.data.shape_keys.key_blocks["jawOpen"].points[0].co.x == pytest.approx(0.5 - 0.1)
 
 
+def test_a_head_that_comes_with_its_keys(grid: SimpleNamespace) -> None:
+    """Keys with the right shape already are driven as they are, so what follows them follows."""
+    obj, motion = grid.object, speech()
+    controls = np.concatenate([motion.controls, motion.controls[:, :1]], 1)
+    motion = replace(motion, controls=controls, control_names=(*motion.names, "tongueOut"))
+    obj.shape_key_add(name="Basis")
+    for name, shape in zip((*motion.names, "tongueOut"), [*motion.shapes, 0 * motion.shapes[0]],
+                           strict=True):  # fmt: skip
+        block = obj.shape_key_add(name=name)
+        block.points.foreach_set("co", (grid.vertices + shape).ravel())
+        block.value = 0.0
+    applied = shape_keys.apply_motion(obj, motion, clip="line")
+    assert applied.keys == (*motion.names, "tongueOut")
+    assert len(obj.data.shape_keys.key_blocks) == 8
+    assert worst(obj, grid.vertices, speech()) <= 2e-6
+    bpy.context.scene.frame_set(10)
+    assert obj.data.shape_keys.key_blocks["tongueOut"].value > 0.1
+    shape_keys.remove_motion(obj)
+    assert len(obj.data.shape_keys.key_blocks) == 8
+    np.testing.assert_allclose(evaluated(obj, 10), grid.vertices, atol=1e-7)
+
+
 def test_clips_share_a_head(grid: SimpleNamespace) -> None:
     """Lines at different places share keys, each can be replaced or removed alone."""
     one, two = speech(1), speech(2)
