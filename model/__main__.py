@@ -25,6 +25,7 @@ COMMANDS = {
     "convert": ("convert", "import an official DiffSpeaker checkpoint, running nothing in it"),
     "train": ("train", "train a model, or go on training one"),
     "evaluate": ("evaluate", "measure motions against recordings"),
+    "synthetic": ("synthetic", "make a training set in VOCASET's layout, to try things out"),
     "corpus": ("corpus", "build the speech corpus the bundled model learns from"),
     "head": ("head", "build the demo head"),
     "preview": ("preview", "picture or film a motion without Blender"),

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .motion import Motion
+from .faces import metres
+from .motion import Motion, largest_move
 
 if TYPE_CHECKING:
     from .faces import Face
@@ -37,21 +38,24 @@ def fit_controls(
     known = [index for index, name in enumerate(names) if name in CONTROLS]
     controls[:, [CONTROLS.index(names[index]) for index in known]] = own[:, known]
     rig = session.rig(face)
-    shape_names, shapes, weights = rig.solve(
-        controls, tolerance=request.tolerance * 1e-3, detail=request.detail
-    )
-    regions = rig.regions() if hasattr(rig, "regions") else None
+    fitted = rig.fit(controls, tolerance=request.tolerance * 1e-3, detail=request.detail)
+    region_names, regions = rig.regions()
     return Motion(
-        weights=np.ascontiguousarray(weights, np.float32),
-        shapes=np.ascontiguousarray(shapes, np.float32),
-        names=tuple(shape_names),
+        weights=np.ascontiguousarray(fitted.weights, np.float32),
+        shapes=np.ascontiguousarray(fitted.shapes, np.float32),
+        names=tuple(fitted.names),
         fps=fps,
         template=face.vertices.astype(np.float32),
-        report={"tolerance_mm": request.tolerance},
+        report={
+            "largest_error_mm": 1e3 * float(fitted.errors.max(initial=0.0)),
+            "largest_move_mm": 1e3
+            * largest_move(fitted.weights, fitted.shapes)
+            / metres(face.vertices),
+        },
         controls=controls,
         control_names=CONTROLS,
-        regions=None if regions is None else np.ascontiguousarray(regions[1], np.float32),
-        region_names=() if regions is None else tuple(regions[0]),
+        regions=np.ascontiguousarray(regions, np.float32),
+        region_names=tuple(region_names),
     )
 
 

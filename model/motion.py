@@ -132,6 +132,15 @@ def _write_whole(path: Path, arrays: dict[str, Any]) -> None:
         ) from error
 
 
+def largest_move(weights: Array, shapes: Array) -> float:
+    """Return how far any vertex strays from the template in any frame."""
+    largest, flat = 0.0, shapes.reshape(len(shapes), shapes.shape[1] * 3)
+    for start in range(0, len(weights), 128):
+        moved = (weights[start : start + 128] @ flat).reshape(-1, 3)
+        largest = max(largest, float(np.square(moved).sum(axis=1).max()))
+    return float(np.sqrt(largest))
+
+
 def resample(curves: Array, fps: float, target: float, frames: int) -> Array:
     """Return curves (F, N) at `fps` as (frames, N) at `target`, without overshoot.
 

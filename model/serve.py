@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `serve` takes."""
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
     parser.add_argument("--keep", type=int, default=2, help="models that stay loaded")
+    parser.add_argument("--cache", metavar="FOLDER", help="where derived rigs are kept")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     threading.Thread(target=service.read, args=(_input(),), daemon=True).start()
     signal.signal(signal.SIGTERM, lambda number, frame: service.close(128 + number))
     signal.signal(signal.SIGINT, lambda number, frame: service.close(128 + number))
-    service.serve(arguments.device, arguments.keep)
+    service.serve(arguments)
     sys.stderr.flush()
     os._exit(service.code)
 
@@ -135,11 +136,11 @@ class Service:
 
     # -- the main thread ------------------------------------------------------------------------
 
-    def serve(self, device: str, keep: int) -> None:
+    def serve(self, arguments: argparse.Namespace) -> None:
         """Load what answering needs, say so, and answer until closed."""
         from .session import Session
 
-        session = Session(device, keep=keep)
+        session = Session(arguments.device, keep=arguments.keep, cache=arguments.cache)
         ready = {"type": "ready", "protocol": PROTOCOL, "version": __version__, "pid": os.getpid()}
         self._emit(ready)
         while not self._closing.is_set():

@@ -38,11 +38,15 @@ class Loaded:
 class Session:
     """Models and rigs of one process; the least recently used ones are let go.
 
-    `keep` models stay loaded. `device` is what "auto" in a request means.
+    `keep` models stay loaded. `device` is what "auto" in a request means. `cache` is a folder where
+    derived rigs are kept for the next process; none by default.
     """
 
-    def __init__(self, device: str = "auto", *, keep: int = 2) -> None:
-        self.device, self.keep = device, keep
+    def __init__(
+        self, device: str = "auto", *, keep: int = 2, cache: str | Path | None = None
+    ) -> None:
+        self.device, self.keep = device, max(1, keep)
+        self.cache = Path(cache) if cache else None
         self._models: OrderedDict[tuple[Any, ...], Loaded] = OrderedDict()
         self._rigs: OrderedDict[str, Rig] = OrderedDict()
 
@@ -73,7 +77,7 @@ class Session:
         if face.key not in self._rigs:
             while len(self._rigs) >= 4:
                 self._rigs.popitem(last=False)
-            self._rigs[face.key] = Rig(face.vertices, face.triangles)
+            self._rigs[face.key] = Rig(face.vertices, face.triangles, cache=self.cache)
         self._rigs.move_to_end(face.key)
         return self._rigs[face.key]
 

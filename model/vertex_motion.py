@@ -8,7 +8,7 @@ import numpy as np
 
 from .faces import metres, place
 from .factor import factor
-from .motion import Motion
+from .motion import Motion, largest_move
 
 if TYPE_CHECKING:
     from .faces import Face
@@ -35,7 +35,7 @@ def fit_vertices(
     shapes = shapes * np.float32(request.intensity)
     report = {
         "largest_error_mm": 1e3 * error * request.intensity / unit,
-        "largest_move_mm": 1e3 * _largest(weights, shapes) / unit,
+        "largest_move_mm": 1e3 * largest_move(weights, shapes) / unit,
     }
     if placement is not None:
         shapes = placement.carry(shapes)
@@ -48,12 +48,3 @@ def fit_vertices(
         template=head.astype(np.float32),
         report=report,
     )
-
-
-def _largest(weights: np.ndarray, shapes: np.ndarray) -> float:
-    """Return how far any vertex strays from the template in any frame."""
-    largest, flat = 0.0, shapes.reshape(len(shapes), -1)
-    for start in range(0, len(weights) if len(shapes) else 0, 256):
-        part = (weights[start : start + 256] @ flat).reshape(-1, 3)
-        largest = max(largest, float(np.sqrt(np.square(part).sum(axis=1).max())))
-    return largest

@@ -82,7 +82,7 @@ def sample_windows(
                 pieces.append(_numpy(latents.features))
     factors = (blend(pieces, spans), _numpy(latents.weight), _numpy(latents.bias))
     seams = measure_seams(*factors, spans) if len(spans) > 1 else {}
-    return Sampled(*factors, _true_rate(loaded, len(samples), frames), seams)
+    return Sampled(*factors, spec.fps, seams)
 
 
 def _listen(
@@ -103,20 +103,6 @@ def _part(tell: Callable[[float], None], index: int, count: int) -> Callable[[fl
 
 def _numpy(tensor: Any) -> Array:
     return np.asarray(tensor.detach().float().cpu().numpy(), np.float32)
-
-
-def _true_rate(loaded: Loaded, samples: int, frames: int) -> float:
-    """Return the rate at which the model's frames really follow the sound.
-
-    As published, the encoder's L frames (50 a second) are stretched over the motion's, first to
-    first and last to last, so frame i hears second i·(L-1)/(F-1)/50 instead of i / fps.
-    """
-    from .speech import FEATURE_RATE, feature_count
-
-    spec = loaded.checkpoint.spec
-    if spec.alignment != "published" or frames < 2:
-        return spec.fps
-    return FEATURE_RATE * (frames - 1) / (feature_count(samples, spec.encoder.config) - 1)
 
 
 def plan(frames: int, size: int, overlap: int, period: int) -> list[tuple[int, int]]:
