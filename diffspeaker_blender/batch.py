@@ -22,8 +22,7 @@ COLUMNS = ("audio", "head", "style", "model", "seed", "output")
 DEMO_HEAD = "demo"
 SOUNDS = frozenset(
     (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".aif", ".aiff", ".wma")
-    + (".mp4", ".mkv", ".mov", ".webm", ".avi")
-)
+) | frozenset((".mp4", ".mkv", ".mov", ".webm", ".avi"))
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Declare the choices that the scene stores and that `diffspeaker.generate` also accepts."""
 
+# mypy: disable-error-code="valid-type,no-any-return"
 from __future__ import annotations
 
 import zlib

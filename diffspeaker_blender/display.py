@@ -12,6 +12,7 @@ from .errors import Finding
 from .schedule import State, Task
 
 _status_bar_at = 0.0
+_shown: tuple[str, float, str, int] = ("", 0.0, "", 0)
 
 
 def say(
@@ -32,6 +33,7 @@ def say(
 
 def show(tasks: Sequence[Task]) -> None:
     """Mirror the queue: the task under way, and how many wait behind it."""
+    global _shown  # noqa: PLW0603
     status = properties.status()
     first = next((task for task in tasks if task.state is not State.WAITING), None)
     first = first or next(iter(tasks), None)
@@ -42,7 +44,10 @@ def show(tasks: Sequence[Task]) -> None:
         status.line = first.payload.clip
         status.fraction = first.fraction
         status.seconds_left = -1.0 if first.seconds_left is None else first.seconds_left
-    redraw()
+    shown = (status.stage, round(status.fraction, 2), time_left(status.seconds_left), len(tasks))
+    if shown != _shown:
+        _shown = shown
+        redraw()
 
 
 def time_left(seconds: float) -> str:

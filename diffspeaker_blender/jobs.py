@@ -23,7 +23,7 @@ from .schedule import Schedule, State, Task
 
 log = logging.getLogger(__package__)
 
-TICK = 0.1  # seconds between polls while something is under way
+TICK = 0.05  # seconds between polls while something is under way
 IDLE_TICK = 2.0  # seconds between polls of a warm worker that has nothing to do
 
 _schedule: Schedule | None = None
@@ -231,8 +231,7 @@ def _before_load(*_: object) -> None:
         _tidy(task)
     _ready.clear()
     if _schedule is not None:
-        for task in list(_schedule.tasks):
-            _schedule.cancel(task)
+        for task in _schedule.drop():
             _tidy(task)
 
 

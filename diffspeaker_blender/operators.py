@@ -4,6 +4,7 @@
 job and listens for Esc.
 """
 
+# mypy: disable-error-code="valid-type,no-any-return"
 from __future__ import annotations
 
 from pathlib import Path

@@ -4,13 +4,17 @@ Every panel is written once and shown in both editors. Nothing hides when it can
 out and says why.
 """
 
+# mypy: disable-error-code="valid-type,no-any-return"
 from __future__ import annotations
 
 import textwrap
+from typing import Any
 
+import blf
 import bpy
 
 from . import audio, head, plan, preferences, properties, shape_keys
+from .catalogue import ModelFile
 from .display import time_left
 from .errors import LipSyncError
 from .preferences_view import draw_chore
@@ -23,6 +27,7 @@ _refusals: dict[tuple[object, ...], str] = {}
 class _Sidebar:
     """Stand in the Lip-Sync tab."""
 
+    layout: Any
     bl_region_type = "UI"
     bl_category = "Lip-Sync"
 
@@ -114,7 +119,7 @@ class _Live(_Child):
     def draw(self, context: bpy.types.Context) -> None:
         layout, chosen = self.prepared(), chosen_head(context)
         lines = shape_keys.clips(chosen) if chosen is not None else ()
-        if not lines:
+        if chosen is None or not lines:
             layout.label(text="Generate a line first", icon="INFO")
             return
         controls = properties.adjust(chosen)
@@ -165,7 +170,7 @@ def why_not(context: bpy.types.Context, chosen: bpy.types.Object | None) -> str:
     return _refusal(chosen, plan.model_of(context))
 
 
-def _refusal(chosen: bpy.types.Object, model: object) -> str:
+def _refusal(chosen: bpy.types.Object, model: ModelFile | None) -> str:
     """Return why this head is refused; looked at again only when something about it changed."""
     mesh = chosen.data
     counts = (len(mesh.vertices), len(mesh.edges), len(mesh.polygons), mesh.users)
@@ -184,9 +189,12 @@ def _refusal(chosen: bpy.types.Object, model: object) -> str:
 def wrapped(layout: bpy.types.UILayout, context: bpy.types.Context, text: str, icon: str) -> None:
     """Write a sentence over as many lines as the sidebar's width asks for."""
     scale = context.preferences.system.ui_scale
-    width = max(24, int((context.region.width / scale - 50) / 6.2))
+    points = context.preferences.ui_styles[0].widget.points
+    blf.size(0, points * scale)
+    room = context.region.width - 85 * scale  # tabs, margins and the icon
+    letters = max(16, int(len(text) * room / max(1.0, blf.dimensions(0, text)[0])))
     column = layout.column(align=True)
-    for number, line in enumerate(textwrap.wrap(text, width)):
+    for number, line in enumerate(textwrap.wrap(text, letters)):
         column.label(text=line, icon="BLANK1" if number else icon)
 
 
@@ -286,10 +294,10 @@ def _draw_message(layout: bpy.types.UILayout, context: bpy.types.Context) -> Non
 _EDITORS = (("", "VIEW_3D"), ("sequencer_", "SEQUENCE_EDITOR"))
 _PANELS = (
     ("performance", _Performance),
-    ("keys", _Keys),
-    ("sampling", _Sampling),
     ("live", _Live),
+    ("keys", _Keys),
     ("export", _Export),
+    ("sampling", _Sampling),
 )
 
 

@@ -17,6 +17,7 @@ import bpy
 
 from . import audio, catalogue, head, preferences, properties
 from .audio import AudioClip
+from .choices import Choices
 from .errors import AudioError, HeadError
 from .schedule import Task
 
@@ -54,7 +55,7 @@ def choices(context: bpy.types.Context, operator: Any = None) -> SimpleNamespace
     """Return the scene's choices, overridden by what was set on the operator."""
     stored = properties.settings(context)
     chosen = {}
-    for name in properties.Choices.__annotations__:
+    for name in Choices.__annotations__:
         given = operator is not None and operator.properties.is_property_set(name)
         chosen[name] = getattr(operator if given else stored, name)
     return SimpleNamespace(**chosen)

@@ -28,7 +28,9 @@ def verdict(found: Findings) -> str:
     if found.error is not None:
         return f"The check failed: {found.error}"
     device = found.description.get("device_name") or found.description.get("device", "CPU")
-    return f"All is well: one second of speech in {found.seconds:.1f} s, start included, on {device}"
+    return (
+        f"All is well: a second of speech in {found.seconds:.1f} s, start included, on {device}"
+    )
 
 
 def of_findings(found: Findings) -> str:

@@ -115,6 +115,13 @@ class Schedule:
         if not task.ended:
             task.state = State.CANCELLED
 
+    def drop(self) -> list[Task]:
+        """Give every task up and forget it: none of them will be returned by `step`."""
+        dropped, self.tasks = self.tasks, []
+        for task in dropped:
+            self.cancel(task)
+        return dropped
+
     def step(self) -> list[Task]:
         """Take events, start what can start, and return the tasks that ended."""
         for lane in self.lanes:

@@ -1,5 +1,6 @@
 """Set up and check: the runtime, model files, the cache, and one second of speech as proof."""
 
+# mypy: disable-error-code="valid-type,no-any-return"
 from __future__ import annotations
 
 import tempfile
@@ -146,7 +147,9 @@ def _import(python: Path, path: Path, target: Path, template: Path | None) -> ch
         try:
             return work(told, cancelled)
         except ValueError as error:
-            raise SetupError(f"{error}.", "Choose an official .ckpt or a converted file.") from error
+            raise SetupError(
+                f"{error}.", "Choose an official .ckpt or a converted file."
+            ) from error
 
     return checked
 

@@ -221,9 +221,7 @@ def test_a_motion_file_can_be_applied_later(addon, demo, line, tmp_path):
 
     worker = preferences.new_worker()
     face = head.write_face(demo, tmp_path / "face.npz")
-    request = worker.generate(
-        audio=str(line), face=str(face), output=str(tmp_path / "motion.npz")
-    )
+    request = worker.generate(audio=str(line), face=str(face), output=str(tmp_path / "motion.npz"))
     worker.wait(request, 30)
     worker.stop()
     motion = str(tmp_path / "motion.npz")

@@ -18,7 +18,9 @@ ROOT = Path(__file__).resolve().parents[2]
 def traces() -> dict[str, object]:
     """Return everything an add-on can leave behind in Blender."""
     handlers = bpy.app.handlers
-    menus = (getattr(bpy.types, name) for name in dir(bpy.types) if "_MT_" in name or "_HT_" in name)
+    menus = (
+        getattr(bpy.types, name) for name in dir(bpy.types) if "_MT_" in name or "_HT_" in name
+    )
     return {
         "classes": sorted(name for name in dir(bpy.types) if "diffspeaker" in name.lower()),
         "operators": [name for name in dir(bpy.ops) if name == "diffspeaker"]

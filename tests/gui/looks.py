@@ -1,0 +1,72 @@
+"""Pictures of everything that is drawn: sub-panels, preferences, menus; run inside the window."""
+
+from __future__ import annotations
+
+import bpy
+import drive
+from drive import STAGE, addon, inside, shot, status, told, until
+from story import click_generate, frame_face, use_fake_worker
+
+
+def main():
+    drive.install()
+    yield 0.5
+    use_fake_worker()
+    yield from one_tall_sidebar()
+    drive.add_strip(STAGE / "line.wav", "line.wav")
+    with inside("VIEW_3D", "UI"):
+        bpy.ops.diffspeaker.add_demo_head("EXEC_DEFAULT", True)
+    frame_face()
+    bpy.ops.diffspeaker.generate()
+    yield 1.0
+    shot("a_sub_panels")
+    yield from setup_check()
+    yield from preferences()
+
+
+def one_tall_sidebar():
+    """Give the 3D view's sidebar the whole height and open every sub-panel."""
+    for thing in list(bpy.data.objects):
+        bpy.data.objects.remove(thing)
+    bpy.context.workspace.sequencer_scene = bpy.context.scene
+    panels = addon("panels")
+    for cls in reversed(panels._CLASSES):
+        bpy.utils.unregister_class(cls)
+    for cls in panels._CLASSES:
+        cls.bl_options = set()
+        bpy.utils.register_class(cls)
+    space = drive.area("VIEW_3D").spaces.active
+    space.show_region_ui = True
+    yield 0.5
+    side = next(r for r in drive.area("VIEW_3D").regions if r.type == "UI")
+    side.active_panel_category = "Lip-Sync"
+    yield 0.5
+
+
+def setup_check():
+    with inside("VIEW_3D", "UI"):
+        bpy.ops.diffspeaker.check_setup("INVOKE_DEFAULT")
+    yield 0.3
+    yield from until(lambda: not addon("jobs").busy(), 120)
+    told["check"] = addon("preferences").get().report
+    told["check_message"] = status().message
+
+
+def preferences():
+    bpy.ops.preferences.addon_show(module=drive.PACKAGE)
+    yield 1.0
+    window = bpy.context.window_manager.windows[-1]
+    area = window.screen.areas[0]
+    with bpy.context.temp_override(window=window, area=area):
+        bpy.ops.screen.screen_full_area(use_hide_panels=False) if False else None
+    yield 0.5
+    shot("b_preferences")
+    region = next(r for r in area.regions if r.type == "WINDOW")
+    with bpy.context.temp_override(window=window, area=area, region=region):
+        for _ in range(30):
+            bpy.ops.view2d.scroll_down()
+    yield 0.6
+    shot("c_preferences_below")
+
+
+__all__ = ["click_generate", "main"]

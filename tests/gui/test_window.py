@@ -1,0 +1,155 @@
+"""The add-on in a real Blender window: install, press, cancel, finish, undo, other file, quit.
+
+Needs the real Blender of the reference folder and about a minute; skipped by name without it.
+With the bundled model present the real worker answers, else a stand-in that moves a jaw.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import pytest
+
+from tests.shared import shared
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+STAGE = "/tmp/stage"  # inside the window's own root
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the real Blender is for Linux")
+
+
+@pytest.fixture(scope="module")
+def tool():
+    """Return the tool that runs a real Blender; skip where it is not installed."""
+    found = shared("tools/real-blender")
+    answer = subprocess.run([found, "root", "5.2"], capture_output=True, text=True, check=False)
+    if answer.returncode:
+        pytest.skip("no real Blender here: run ../shared/tools/real-blender install 5.2")
+    return found, Path(answer.stdout.strip())
+
+
+@pytest.fixture(scope="module")
+def stage(tool):
+    """Fill a folder inside the root: the zip, a sound, the scripts, the worker's Python."""
+    root = tool[1]
+    folder = root / STAGE.lstrip("/")
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(root / "root/.config/blender", ignore_errors=True)
+    folder.mkdir(parents=True)
+    build = _build()
+    build.write_zip(folder / "diffspeaker.zip")
+    for script in (*HERE.glob("[!_]*.py"), ROOT / "tests/fakes/speaker.py"):
+        shutil.copy(script, folder)
+    _write_sound(folder / "line.wav")
+    return folder
+
+
+def _build():
+    """Import build.py, which packs the zip."""
+    spec = importlib.util.spec_from_file_location("build_script", ROOT / "build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _write_sound(path):
+    """Write three seconds of voice: a line of real speech where there is one, else by rule."""
+    from diffspeaker_blender.proof import write_test_sound
+
+    try:
+        shutil.copy(shared("data/lips_grid/bbaf2n.wav"), path)
+    except pytest.skip.Exception:
+        write_test_sound(path)
+        with wave.open(str(path)) as sound:
+            settings, frames = sound.getparams(), sound.readframes(sound.getnframes())
+        with wave.open(str(path), "wb") as sound:
+            sound.setparams(settings)
+            sound.writeframes(frames * 3)
+
+
+def _worker_python(root):
+    """Bring the worker's environment into the root by hard links; return its Python there."""
+    environment = ROOT / ".environments" / "worker"
+    base = Path(os.path.realpath(environment / "bin" / "python")).parents[1]
+    if not environment.is_dir():
+        return None
+    target = root / "opt" / "diffspeaker-worker"
+    if not target.exists():
+        subprocess.run(["cp", "-al", environment, target], check=True)
+    if not (inner := root / str(base).lstrip("/")).exists():
+        inner.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["cp", "-al", base, inner], check=True)
+    return "/opt/diffspeaker-worker/bin/python"
+
+
+def play(tool, stage, name, tmp_path):
+    """Play one script in the window; return what it told and its log."""
+    program, root = tool
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import sys\nsys.path.insert(0, {STAGE!r})\nimport drive, {name}\ndrive.run({name}.main)\n",
+        encoding="utf-8",
+    )
+    environment = {**os.environ, "DIFFSPEAKER_STAGE": STAGE}
+    python = _worker_python(root)
+    bundled = ROOT / "model" / "weights" / "bundled.safetensors"
+    if python is None or not bundled.is_file():
+        environment["DIFFSPEAKER_FAKE"] = f"{STAGE}/speaker.py"
+    environment["DIFFSPEAKER_PYTHON"] = python or "/usr/bin/python3"
+    picture = tmp_path / "end.png"
+    subprocess.run(
+        [program, "gui", "5.2", script, picture], env=environment, timeout=600, check=False
+    )
+    log = picture.with_name("end.png.log").read_text(encoding="utf-8", errors="replace")
+    told = json.loads((stage / "told.json").read_text(encoding="utf-8"))
+    assert "error" not in told, told["error"]
+    assert "Traceback" not in log, log
+    assert told["finished"]
+    return told
+
+
+def test_the_whole_story(tool, stage, tmp_path):
+    """From the zip to a saved file, as a person would, and nothing is left after quitting."""
+    told = play(tool, stage, "story", tmp_path)
+    assert told["installed"]
+    assert told["esc_seconds"] < 1.0
+    assert "cancelled" in told["after_cancel"]
+    assert told["message"].startswith("Mouth moved")
+    assert told["message"].endswith("sound in sync")
+    assert told["jaw"] > 0.1
+    assert told["jaw_after_undo"] == 0
+    assert told["jaw_after_redo"] == pytest.approx(told["jaw"], abs=1e-3)
+    assert not told["busy_after_load"]
+    assert told["objects_after_load"] == 0
+    assert told["jaw_reopened"] == pytest.approx(told["jaw"], abs=1e-3)
+    assert not told["timer_left"]
+    assert told["stalls"]["worst_ms"] < 50
+    assert told["click_ms"] < 50
+    assert not _workers_left()
+
+
+def test_everything_that_is_drawn(tool, stage, tmp_path):
+    """Every sub-panel and the preferences draw without an error, and the check speaks."""
+    told = play(tool, stage, "looks", tmp_path)
+    assert told["check"].startswith("All is well")
+    assert "Device" in told["check"]
+
+
+def _workers_left():
+    """Return processes that still carry our stage in their command line."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = process.read_bytes()
+        except OSError:
+            continue
+        if b"diffspeaker-worker" in words or b"/tmp/stage/speaker.py" in words:
+            found.append(words)
+    return found
