@@ -32,7 +32,7 @@ LOWER_SHARE = 0.66
 """Part of a closing motion that the lower lip makes."""
 
 SOFTNESS = 0.012
-"""Range over which lips that collide begin to push each other apart, in eye distances."""
+"""Range over which lips that collide, or meet the teeth, begin to give way, in eye distances."""
 
 REACH = 1.35
 """How far the skin follows, in half mouth widths."""
@@ -108,14 +108,16 @@ class LipContact:
 
     def _tucking(self, strengths: Strengths) -> Array:
         """How far each lower vertex goes to the teeth (F, P); a seal comes before a tuck."""
-        middle = (1 - np.abs(self.along) ** 2.5).astype(strengths["lipTuck"].dtype)
+        middle = (1 - self.along**4).astype(strengths["lipTuck"].dtype)
         return strengths["lipTuck"] * middle * (1 - strengths["mouthClose"])
 
     def _tooth_line(self, lower: Array) -> Array:
         """Where lower-lip vertices (F, P, 3) meet the upper incisors."""
         goal = lower.copy()
         goal[..., 1] = self.teeth.edge + 0.010
-        goal[..., 2] = np.minimum(self.teeth.arch(lower[..., 0]) + 0.030, lower[..., 2])
+        # Back to the teeth where the lip stands before them; it never comes forwards to them.
+        before = lower[..., 2] - self.teeth.arch(lower[..., 0]) - 0.030
+        goal[..., 2] -= 0.5 * (before + np.hypot(before, SOFTNESS))
         return goal
 
 

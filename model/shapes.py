@@ -23,8 +23,11 @@ Array = NDArray[np.float32]
 Evaluate = Callable[[Array], Array]
 Columns = dict[str, Array]
 
-LIP_MODES = 14
+LIP_MODES = 16
 """Correctives of the lips that have no formula: main directions of what the formulas leave."""
+
+HEADROOM = 2.0
+"""How much further than in the samples those correctives reach at weight 1."""
 
 SAMPLES = 480
 """Random poses from which correctives are learnt."""
@@ -79,8 +82,8 @@ def mouth_formulas(c: Columns) -> Columns:
         "mouthPucker.half": 4 * pucker * (1 - pucker),
         "mouthPucker.jaw": pucker * jaw,
         "mouthPucker.funnel": pucker * funnel,
-        "lipTuck.half": 4 * tuck * (1 - tuck),
         "lipTuck.jaw": tuck * jaw,
+        "lipTuck.half": 4 * tuck * jaw * (1 - jaw),
     }
 
 
@@ -132,7 +135,7 @@ def build_shapes(evaluate: Evaluate, names: tuple[str, ...], groups: list[Array]
         shapes = _regress(weights, part)
         labels = tuple(formula)
         if "jawOpen.half" in formula:
-            modes = main_directions(part - weights @ shapes, LIP_MODES)
+            modes = HEADROOM * main_directions(part - weights @ shapes, LIP_MODES)
             labels += tuple(f"mouthClose.lips{k + 1:02d}" for k in range(len(modes)))
             shapes = np.concatenate([shapes, modes])
         spread = np.zeros((len(shapes), rest.shape[1]), dtype=np.float32)
@@ -179,7 +182,7 @@ def random_poses(names: tuple[str, ...], count: int) -> Array:
     seal = often_full(0.4)
     put("mouthClose", seal)
     put("jawOpen", 0.8 * random.random(count) ** 1.4 * (1 - 0.5 * seal))
-    put("lipTuck", often_full(0.25) * (1 - seal))
+    put("lipTuck", often_full(0.35) * (1 - seal))
     for name, chance, most in (
         ("mouthPucker", 0.45, 1.0), ("mouthFunnel", 0.4, 0.8), ("mouthRollLower", 0.15, 0.5),
         ("mouthRollUpper", 0.15, 0.5), ("mouthShrugLower", 0.2, 0.5),
