@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import headloops
+from . import headhair, headloops
 from .head import Floats, Integers
 from .headmesh import Skin
 from .sculpt import Array
@@ -75,6 +75,9 @@ def _skin(skin: Skin) -> Array:
     tint(LIDS, (0.031, 0.006, 0.076), 0.0135, 0.45)
     tint(LIDS, (0.026, -0.010, 0.078), 0.0110, 0.30)
     tint(NOSTRIL, (0.0066, -0.0430, 0.0940), 0.0042, 0.50)
+    scalp = headhair.covered(points)
+    _blend(coat, slice(None), HAIR_SHADE * 0.45, 0.92 * scalp)
+    tint(MOUTH_INSIDE, (0.0715, -0.014, -0.012), 0.0085, 0.45)  # the ear's bowl
     for part in _brow_line():
         tint(HAIR_SHADE, part, 0.0052, 0.35)
     for number, ring in enumerate(skin.mouth):

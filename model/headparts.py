@@ -186,22 +186,25 @@ def brows(face: Array, seed: int = 3) -> Part:
     """Return both brows, each hair carried along by the skin under it."""
     generator = np.random.default_rng(seed)
     count, points, sides = 110, 5, 3
-    tufts, roots = [], []
+    flat, skull = [], []  # anchored above the brow, where the lid's skin does not pull
     for k in range(count):
         u = (k + generator.uniform(0, 1)) / count
         v = generator.uniform(-1, 1)
-        root = _brow_point(u, v)
         lean = np.radians(np.interp(u, [0, 0.15, 0.5, 1], [68, 38, 14, -20]) - 16 * v)
         length = np.interp(u, [0, 0.2, 0.7, 1], [5.5, 7.5, 8.0, 5.0]) * MM
-        length *= generator.uniform(0.85, 1.15)
-        step = np.linspace(0, length, points)
-        bend = lean - np.radians(22) * (step / length)
-        flat = root + np.c_[np.cos(bend), np.sin(bend)] * step[:, None]
-        path = sculpt.front(flat)
-        normals = sculpt.gradient(path)
-        path = path + normals * (np.sin(np.linspace(0.15, 0.9, points) * np.pi) * 0.7 * MM)[:, None]
-        tufts.append(tuft(path, normals, 1.25 * MM, 0.55 * MM, sides))
-        roots.append(path[0])
+        step = np.linspace(0, length * generator.uniform(0.85, 1.15), points)
+        bend = lean - np.radians(22) * (step / step[-1])
+        skull.append(_brow_point(u, 0.0) + np.array([0, 5.0 * MM]))
+        flat.append(_brow_point(u, v) + np.c_[np.cos(bend), np.sin(bend)] * step[:, None])
+    skin = sculpt.front(np.concatenate(flat))
+    normals = sculpt.gradient(skin).reshape(count, points, 3)
+    lift = np.sin(np.linspace(0.15, 0.9, points) * np.pi)[:, None] * 0.7 * MM
+    paths = skin.reshape(count, points, 3) + normals * lift
+    tufts = [
+        tuft(path, normal, 1.25 * MM, 0.55 * MM, sides)
+        for path, normal in zip(paths, normals, strict=True)
+    ]
+    roots = list(sculpt.front(np.array(skull)))
     vertices, faces = _both_sides(*_gather(tufts, points, sides))
     part = still(vertices, faces, "brows")
     part.anchor[:] = _nearest(roots, len(tufts[0]), face)

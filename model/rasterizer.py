@@ -84,37 +84,56 @@ def light(normals: Floats, gloss: Floats | None = None) -> Floats:
     return total.astype(np.float32)
 
 
+@dataclass
+class Canvas:
+    """A square picture being drawn, with the depth of what is nearest so far."""
+
+    size: int
+    picture: Floats
+    """(size², 3) linear."""
+    depth: Floats
+    """(size²,) larger is nearer."""
+
+    @classmethod
+    def blank(cls, size: int) -> Canvas:
+        """Return an empty canvas."""
+        picture = np.empty((size * size, 3), np.float32)
+        picture[:] = np.float32(BACKGROUND)
+        return cls(size, picture, np.full(size * size, FAR))
+
+    def copy(self) -> Canvas:
+        """Return a canvas that can be drawn on without changing this one."""
+        return Canvas(self.size, self.picture.copy(), self.depth.copy())
+
+
 def rasterize(
-    points: Floats, triangles: Integers, front: Floats, back: Floats, size: int
-) -> Floats:
-    """Draw triangles with smooth colours into a (size, size, 3) linear picture.
+    canvas: Canvas, points: Floats, triangles: Integers, front: Floats, back: Floats
+) -> None:
+    """Draw triangles with smooth colours onto a canvas.
 
     ``points`` (V, 3) come from `Camera.project`; ``front`` (V, 3) are the lit colours of the outer
     side, ``back`` those of the inner side, chosen per triangle by the sense it turns on screen.
     """
+    size = canvas.size
     points, triangles, turn = _visible(points, triangles, size)
-    picture = np.empty((size * size, 3), np.float32)
-    picture[:] = np.float32(BACKGROUND)
     if not len(triangles):
-        return picture.reshape(size, size, 3)
+        return
     depth = _planes(points, triangles, points[:, 2:3])  # (T,3,1)
     owner, column, row = _fragments(points, triangles, size)
     plane = depth[owner, :, 0]  # (N,3)
     z = plane[:, 0] * column + plane[:, 1] * row + plane[:, 2]
     pixel = row.astype(np.int64) * size + column.astype(np.int64)
-    buffer = np.full(size * size, FAR)
-    np.maximum.at(buffer, pixel, z)
-    won = np.flatnonzero(z == buffer[pixel])
+    np.maximum.at(canvas.depth, pixel, z)
+    won = np.flatnonzero(z == canvas.depth[pixel])
     colours = np.where(
         (turn < 0)[:, None, None],
         _planes(points, triangles, front),
         _planes(points, triangles, back),
     ).astype(np.float32)  # (T,3,3)
     plane = colours[owner[won]]
-    picture[pixel[won]] = (
+    canvas.picture[pixel[won]] = (
         plane[:, 0] * column[won, None] + plane[:, 1] * row[won, None] + plane[:, 2]
     )
-    return picture.reshape(size, size, 3)
 
 
 def _visible(points: Floats, triangles: Integers, size: int) -> tuple[Floats, Integers, Floats]:
