@@ -19,6 +19,7 @@ from .jaw import GLIDE, OPEN_ANGLE
 from .mesh import rotate
 from .shapes import ShapeSet, build_shapes
 from .solving import solve_weights
+from .watch import UNWATCHED, Watch
 
 FloatArray = NDArray[np.floating]
 
@@ -110,12 +111,20 @@ class Rig:
         return self._shapes.names, self._whole(self._shapes.shapes)
 
     def fit(
-        self, controls: ArrayLike, *, tolerance: float = 0.05e-3, detail: bool = True
+        self,
+        controls: ArrayLike,
+        *,
+        tolerance: float = 0.05e-3,
+        detail: bool = True,
+        watch: Watch = UNWATCHED,
     ) -> Solution:
-        """Find the shapes and weights that replay controls (F, C); as `solve`, with the errors."""
+        """Find the shapes and weights that replay controls (F, C); as `solve`, with the errors.
+
+        `watch` is told the share done and may raise `Cancelled`.
+        """
         weights = np.clip(_checked_controls(controls), 0.0, 1.0)
         limit = tolerance / LIFE_EYE_DISTANCE if detail else np.inf
-        found = solve_weights(self.motion(weights), weights, self._shapes, limit)
+        found = solve_weights(self.motion(weights), weights, self._shapes, limit, watch)
         metres = found.errors * LIFE_EYE_DISTANCE
         return Solution(found.names, self._whole(found.shapes), found.weights, metres)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .faces import metres
 from .motion import Motion, largest_move
+from .watch import Watch
 
 if TYPE_CHECKING:
     from .faces import Face
@@ -28,8 +30,12 @@ def fit_controls(
     sampled: Sampled,
     fps: float,
     face: Face,
+    tell: Callable[[float], None],
 ) -> Motion:
-    """Return the motion of a face in its own units and axes. Raises `FaceError`."""
+    """Return the motion of a face in its own units and axes.
+
+    `tell` hears the share done and may raise `Cancelled`. Raises `FaceError`.
+    """
     from .articulation import CONTROLS
 
     names = loaded.checkpoint.spec.control_names
@@ -38,7 +44,13 @@ def fit_controls(
     known = [index for index, name in enumerate(names) if name in CONTROLS]
     controls[:, [CONTROLS.index(names[index]) for index in known]] = own[:, known]
     rig = session.rig(face)
-    fitted = rig.fit(controls, tolerance=request.tolerance * 1e-3, detail=request.detail)
+    tell(0.3)
+    fitted = rig.fit(
+        controls,
+        tolerance=request.tolerance * 1e-3,
+        detail=request.detail,
+        watch=Watch(tell).part(0.3, 0.9),
+    )
     region_names, regions = rig.regions()
     return Motion(
         weights=np.ascontiguousarray(fitted.weights, np.float32),

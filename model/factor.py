@@ -14,23 +14,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .watch import UNWATCHED, Watch
+
 Floats = NDArray[np.float64]
 Array = NDArray[np.float32]
 _CHUNK = 128  # frames whose vertex errors are computed at a time
 
 
 def factor(
-    features: NDArray[Any], weight: NDArray[Any], bias: NDArray[Any], tolerance: float
+    features: NDArray[Any],
+    weight: NDArray[Any],
+    bias: NDArray[Any],
+    tolerance: float,
+    watch: Watch = UNWATCHED,
 ) -> tuple[Array, Array, float]:
     """Return weights (F, K), shapes (K, V, 3) and the largest vertex error of their product.
 
     features (F, D), weight (C, D), bias (C,); the error is at most `tolerance`, both in the
     model's units. Shapes are scaled so that each weight's largest magnitude is 1, and come in
-    order of how much they move.
+    order of how much they move. `watch` is called between steps and may raise `Cancelled`.
     """
     y = np.concatenate([np.asarray(features, np.float64), np.ones((len(features), 1))], axis=1)
     w = np.concatenate([np.asarray(weight, np.float32), np.asarray(bias, np.float32)[:, None]], 1)
     u, basis, spent = _compress(y, w, tolerance / 4)  # (F, r), (r, D+1)
+    watch(0.2)
     product = w @ basis.T.astype(np.float32)  # (C, r)
     root = _root(u.T @ u)  # uᵀu = rootᵀ root, so singular values are those of root · productᵀ
     gram = (product.T @ product).astype(np.float64)
@@ -41,7 +48,8 @@ def factor(
     shapes = (weights.T @ u).astype(np.float32) @ product.T  # (K, C)
     weights, shapes, dropped = _trim(weights, shapes, tolerance / 8)
     spent += dropped
-    rank, error = _fewest(weights, shapes, tolerance - spent)
+    watch(0.5)
+    rank, error = _fewest(weights, shapes, tolerance - spent, watch)
     return *_scaled(weights[:, :rank], shapes[:rank]), error + spent
 
 
@@ -75,7 +83,7 @@ def _trim(weights: Floats, shapes: Array, allowed: float) -> tuple[Floats, Array
     return weights[:, :keep], shapes[:keep], float(tail[keep])
 
 
-def _fewest(weights: Floats, shapes: Array, tolerance: float) -> tuple[int, float]:
+def _fewest(weights: Floats, shapes: Array, tolerance: float, watch: Watch) -> tuple[int, float]:
     """Return the smallest rank whose largest vertex error is within `tolerance`, and that error.
 
     Searched on the frames that look worst, then confirmed on all of them.
@@ -85,21 +93,23 @@ def _fewest(weights: Floats, shapes: Array, tolerance: float) -> tuple[int, floa
     while low < high:
         middle = (low + high) // 2
         hardest = np.argsort(-(np.square(weights[:, middle:] * sizes[middle:]).sum(axis=1)))
-        if _error(weights[hardest[:_CHUNK], middle:], shapes[middle:], tolerance) <= tolerance:
+        some = weights[hardest[:_CHUNK], middle:]
+        if _error(some, shapes[middle:], tolerance, watch) <= tolerance:
             high = middle
         else:
             low = middle + 1
-    while (error := _error(weights[:, high:], shapes[high:], tolerance)) > tolerance:
+    while (error := _error(weights[:, high:], shapes[high:], tolerance, watch)) > tolerance:
         high += 1
     return high, error
 
 
-def _error(weights: Floats, shapes: Array, enough: float) -> float:
+def _error(weights: Floats, shapes: Array, enough: float, watch: Watch) -> float:
     """Return the largest vertex length of weights @ shapes, or the first found above `enough`."""
     worst = 0.0
     for start in range(0, len(weights) if len(shapes) else 0, _CHUNK):
         left = weights[start : start + _CHUNK].astype(np.float32) @ shapes  # (frames, C)
         worst = max(worst, float(_lengths(left).max()))
+        watch(0.7)
         if worst > enough:
             break
     return worst

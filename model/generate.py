@@ -91,7 +91,7 @@ def generate(
     loaded, sampled = _animate(request, session, device, samples, course)
     frames, fps = _timing(request, loaded, speech.duration)
     with course.stage("Fitting the head") as tell:
-        motion = _fit(request, session, loaded, sampled.to(frames, fps), fps, course)
+        motion = _fit(request, session, loaded, sampled.to(frames, fps), fps, tell)
         tell(0.9)
     report = _report(request, loaded, sampled, motion, course)
     report |= {"duration": speech.duration, "silent_share": round(silent, 3)}
@@ -158,7 +158,7 @@ def _fit(
     loaded: Loaded,
     sampled: Sampled,
     fps: float,
-    course: Course,
+    tell: Callable[[float], None],
 ) -> Motion:
     """Bring sampled motion to the face: offsets of its vertices, or controls of its rig."""
     template = loaded.checkpoint.template
@@ -171,10 +171,10 @@ def _fit(
                 f"The model {loaded.checkpoint.spec.name} brings no head of its own.",
                 hint="Give the head it should move, or convert it again with a template.",
             )
-        return fit_vertices(request, loaded, sampled, fps, face)
+        return fit_vertices(request, loaded, sampled, fps, face, tell)
     from .control_motion import fit_controls
 
-    return fit_controls(request, session, loaded, sampled, fps, _face(request))
+    return fit_controls(request, session, loaded, sampled, fps, _face(request), tell)
 
 
 def _face(request: GenerateRequest) -> Face:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .shapes import BOUND, Array, ShapeSet, as_columns, main_directions, own_weights, start
+from .watch import UNWATCHED, Watch
 
 PER_ROUND = 4
 """Details added between two looks at the largest error."""
@@ -41,11 +42,16 @@ class Solved:
 
 
 def solve_weights(
-    motion: Iterable[tuple[slice, Array]], controls: Array, named: ShapeSet, tolerance: float
+    motion: Iterable[tuple[slice, Array]],
+    controls: Array,
+    named: ShapeSet,
+    tolerance: float,
+    watch: Watch = UNWATCHED,
 ) -> Solved:
     """Fit exact `motion`, blocks of frames and offsets (f, A, 3), of controls (F, C).
 
-    Details are added while a vertex is off by more than `tolerance` (infinite: none are).
+    Details are added while a vertex is off by more than `tolerance` (infinite: none are).  `watch`
+    is told the share done after every block and round, and may raise `Cancelled`.
     """
     weights = np.zeros((len(controls), len(named.names)), dtype=np.float32)
     rest = np.empty((len(controls), named.shapes.shape[1]), dtype=np.float16)
@@ -58,9 +64,10 @@ def solve_weights(
         weights[frames] = np.concatenate([own, other], axis=1)
         left = target - other @ named.correctives
         rest[frames], errors[frames] = left * PACK, vertex_error(left)
+        watch(0.6 * frames.stop / len(controls))
     if not (errors > tolerance).any():
         return Solved(named.names, named.shapes, weights, errors)
-    details, use, errors = fit_details(rest, errors, tolerance)
+    details, use, errors = fit_details(rest, errors, tolerance, watch)
     names = named.names + tuple(f"detail.{k + 1:02d}" for k in range(len(details)))
     shapes = np.concatenate([named.shapes, details])
     return Solved(names, shapes, np.concatenate([weights, use], axis=1), errors)
@@ -98,7 +105,7 @@ def bounded_least_squares(
 
 
 def fit_details(
-    packed: NDArray[np.float16], errors: Array, tolerance: float
+    packed: NDArray[np.float16], errors: Array, tolerance: float, watch: Watch = UNWATCHED
 ) -> tuple[Array, Array, Array]:
     """Return details (D, N), their weights (F, D) within the bound, and the errors left (F,).
 
@@ -116,6 +123,7 @@ def fit_details(
         joined = np.concatenate([directions, new]).astype(np.float64)
         directions = np.linalg.qr(joined.T)[0].T.astype(np.float32)
         use, errors = _project(packed, directions, errors)
+        watch(0.6 + 0.4 * len(directions) / MOST_DETAILS)
     # Each detail is scaled so that its largest weight in the clip is 1.
     peak = np.maximum(np.abs(use).max(0), 1e-12)
     return directions * peak[:, None], use / peak, errors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from .faces import metres, place
 from .factor import factor
 from .motion import Motion, largest_move
+from .watch import Watch
 
 if TYPE_CHECKING:
     from .faces import Face
@@ -18,11 +20,17 @@ if TYPE_CHECKING:
 
 
 def fit_vertices(
-    request: GenerateRequest, loaded: Loaded, sampled: Sampled, fps: float, face: Face | None
+    request: GenerateRequest,
+    loaded: Loaded,
+    sampled: Sampled,
+    fps: float,
+    face: Face | None,
+    tell: Callable[[float], None],
 ) -> Motion:
     """Return the motion in the face's own units and axes, or on the model's template.
 
-    Raises `FaceError` when the face has other vertices than the model.
+    `tell` hears the share done and may raise `Cancelled`. Raises `FaceError` when the face has
+    other vertices than the model.
     """
     spec, own = loaded.checkpoint.spec, loaded.checkpoint.template
     template = None if own is None else own.numpy().astype(np.float64)
@@ -31,7 +39,9 @@ def fit_vertices(
     placement = None if face is None else place(face, template, spec.name, spec.vertices)
     unit = metres(head if template is None else template)  # model units in a metre
     allowed = request.tolerance * 1e-3 * unit
-    weights, shapes, error = factor(sampled.features, sampled.weight, sampled.bias, allowed)
+    weights, shapes, error = factor(
+        sampled.features, sampled.weight, sampled.bias, allowed, Watch(tell).part(0.1, 0.9)
+    )
     shapes = shapes * np.float32(request.intensity)
     report = {
         "largest_error_mm": 1e3 * error * request.intensity / unit,
