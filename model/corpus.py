@@ -30,12 +30,14 @@ from .align import RATE, align, fill_gaps
 from .articulation import CONTROLS
 from .coarticulation import STYLES, Phone, life_curves, speech_curves
 from .errors import CorpusError
+from .lipreader import REST, LipReader, fit, follow, load_encoder, measured_clips
 from .sentences import sentences
 from .voices import Voice, installed_voices
 
 log = logging.getLogger(__name__)
 HELD_OUT = 10  # every tenth speaker is never trained on
 FPS = 30
+PAUSE = 0.7  # how much of what is read a long pause takes away
 VOICE_SHARE = {"hibari": 4.0, "kokoro": 0.15, "flite": 1.0}  # of --minutes, for one voice of each
 
 
@@ -216,8 +218,11 @@ def style_mixes(name: str, count: int) -> Iterator[dict[str, float]]:
             yield {style: round(float(weight), 4) for style, weight in zip(STYLES, weights, strict=True)}
 
 
-def animate(folder: Path, styles: int) -> None:
-    """Turn phones into control curves; write ``motion.npy`` and the training ``manifest.json``."""
+def animate(folder: Path, styles: int, reader: LipReader | None, share: float) -> None:
+    """Turn phones into control curves; write ``motion.npy`` and the training ``manifest.json``.
+
+    With a reader, the jaw follows it by ``share`` and the phones' table by the rest.
+    """
     entries = []
     blocks: list[np.ndarray] = []
     at = 0
@@ -225,9 +230,12 @@ def animate(folder: Path, styles: int) -> None:
         samples = read_mono(folder / "audio" / f"{record['name']}.flac")
         phones = [Phone(*phone) for phone in record["phones"]]
         frames = math.ceil(len(samples) / RATE * FPS)
+        seen = reader.read(samples, FPS, frames) if reader else None
         for index, mix in enumerate(style_mixes(record["name"], styles)):
             name = f"{record['name']}@{index}"
             speech = speech_curves(phones, samples, RATE, fps=FPS, frames=frames, style=mix)
+            if seen is not None:
+                speech = follow(speech, seen, long_pauses(phones, frames), share)
             life = life_curves(
                 phones, samples, RATE, fps=FPS, frames=frames, seed=seed_of(name), style=mix
             )
@@ -245,6 +253,28 @@ def animate(folder: Path, styles: int) -> None:
     print(f"{len(entries)} animated clips of {hours:.2f} h of sound in {folder}")
 
 
+def long_pauses(phones: list[Phone], frames: int) -> np.ndarray:
+    """Return (F,) 0 in speech, `PAUSE` inside pauses that are long enough to close the mouth."""
+    times = np.arange(frames) / FPS
+    paused = np.zeros(frames)
+    for phone in phones:
+        if phone.name == "SIL" and phone.end - phone.start > REST:
+            paused[(times >= phone.start + 0.1) & (times <= phone.end - 0.1)] = PAUSE
+    return paused
+
+
+def read_lips(arguments: argparse.Namespace) -> LipReader:
+    """Fit the lip reader on the measured clips.
+
+    Raises:
+        CorpusError: no encoder was named.
+    """
+    if arguments.encoder is None:
+        raise CorpusError("--lips needs --encoder, the file with Whisper-tiny.en's encoder")
+    encoder = load_encoder(arguments.encoder)
+    return fit(encoder, measured_clips(arguments.lips))
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe ``python -m model corpus``."""
     parser.add_argument("out", type=Path, help="folder to build the corpus in")
@@ -253,6 +283,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, default=8.0, help="per synthetic voice")
     parser.add_argument("--variations", type=int, default=3, help="changed copies of each clip")
     parser.add_argument("--styles", type=int, default=2, help="animations of each clip")
+    parser.add_argument("--lips", type=Path, help="folder of clips with lips measured on video")
+    parser.add_argument("--encoder", type=Path, help="Whisper-tiny.en's encoder, for --lips")
+    parser.add_argument("--share", type=float, default=0.5, help="of the jaw that --lips decides")
     parser.add_argument("--stage", choices=["all", "clips", "curves"], default="all")
 
 
@@ -261,5 +294,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.stage != "curves":
         collect(arguments)
     if arguments.stage != "clips":
-        animate(arguments.out, arguments.styles)
+        reader = read_lips(arguments) if arguments.lips else None
+        animate(arguments.out, arguments.styles, reader, arguments.share)
     return 0
