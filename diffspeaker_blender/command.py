@@ -97,13 +97,17 @@ def _lines(given: argparse.Namespace) -> list[Line]:
     return batch.shard(lines, given.shard)
 
 
+def _read(path: Path, _payload: object) -> motion.Motion:
+    return motion.load(path)
+
+
 class _Run:
     """One run over all lines: what is asked, the workers, the report, and faces already read."""
 
     def __init__(self, given: argparse.Namespace, lines: list[Line]) -> None:
         self.given, self.lines = given, lines
         self.folder = Path(tempfile.mkdtemp(prefix="batch-", dir=preferences.work_folder()))
-        self.schedule = Schedule(preferences.new_worker, motion.load, max(1, given.jobs))
+        self.schedule = Schedule(preferences.new_worker, _read, max(1, given.jobs))
         self.report = Report(given.report or self._report_path())
         self.faces: dict[str, Path] = {}
         self.options = {name: getattr(given, name) for name in _WRITTEN}
@@ -220,23 +224,25 @@ class _Run:
         rate = audio.scene_fps(scene)
         scene.frame_start, scene.frame_end = 1, math.ceil(_FRAME + clip.duration * rate)
         _add_strip(scene, line.audio)
-        return placing.place(
-            result,
-            Placement(
-                scene=scene.name,
-                head=target.name,
-                clip=line.audio.stem,
-                start=_FRAME / rate,
-                duration=clip.duration,
-                strip="",
-                handle=0.0,
-                mode=_MODES[self.given.keys],
-                nla=False,
-                tolerance=self.given.thin,
-                intensity=self.given.intensity,
-                folder=None,
-            ),
+        placement = Placement(
+            scene=scene.name,
+            head=target.name,
+            clip=line.audio.stem,
+            start=_FRAME / rate,
+            duration=clip.duration,
+            fps=rate,
+            unit=head.millimetres(target, scene),
+            keys=tuple(target.data.shape_keys.key_blocks.keys()) if target.data.shape_keys else (),
+            strip="",
+            handle=0.0,
+            mode=_MODES[self.given.keys],
+            nla=False,
+            tolerance=self.given.thin,
+            intensity=self.given.intensity,
+            folder=None,
         )
+        full, shaped = placing.prepare(result, placement)
+        return placing.place(full, shaped, placement)
 
     def _write(self, line: Line, clip: audio.AudioClip, placed: placing.Placed) -> None:
         line.output.parent.mkdir(parents=True, exist_ok=True)

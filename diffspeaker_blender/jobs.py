@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 
 import bpy
 
-from . import chores, display, live, motion, placing, preferences, shape_keys
+from . import chores, display, live, placing, preferences, shape_keys
 from .errors import LipSyncError
 from .placing import Placed
 from .schedule import Schedule, State, Task
@@ -133,7 +133,7 @@ def show_placed(placed: Placed) -> None:
 def _open() -> Schedule:
     global _schedule  # noqa: PLW0603
     if _schedule is None:
-        _schedule = Schedule(preferences.new_worker, motion.load)
+        _schedule = Schedule(preferences.new_worker, placing.read)
     return _schedule
 
 
@@ -205,7 +205,8 @@ def _finish(task: Task) -> None:
 def _try_place(task: Task) -> list[Placed]:
     """Place a task's motion; keep a failure in the task for the caller to raise."""
     try:
-        placed = placing.place(task.result, task.payload)
+        result, shaped = task.result
+        placed = placing.place(result, shaped, task.payload)
     except LipSyncError as error:
         task.fail(error)
         return []

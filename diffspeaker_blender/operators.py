@@ -148,7 +148,8 @@ class DIFFSPEAKER_OT_apply(bpy.types.Operator):
         try:
             task = jobs.take(self.task)
             if task is not None:
-                placed = placing.place(task.result, task.payload)
+                result, shaped = task.result
+                placed = placing.place(result, shaped, task.payload)
             else:
                 placed = self._place_file(context)
         except LipSyncError as error:
@@ -167,7 +168,8 @@ class DIFFSPEAKER_OT_apply(bpy.types.Operator):
             start_frame=self.start_frame,
             seconds=len(result.weights) / result.fps,
         )
-        return placing.place(result, where)
+        full, shaped = placing.prepare(result, where)
+        return placing.place(full, shaped, where)
 
 
 class DIFFSPEAKER_OT_export(bpy.types.Operator, ExportHelper):

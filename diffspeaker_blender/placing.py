@@ -7,10 +7,22 @@ from pathlib import Path
 
 import bpy
 
-from . import audio, head, motion, plan, pointcache, preferences, properties, refine, shape_keys
+from . import (
+    audio,
+    head,
+    motion,
+    plan,
+    pointcache,
+    preferences,
+    properties,
+    refine,
+    shape_keys,
+    shaping,
+)
 from .errors import Finding, HeadError
 from .motion import Adjustments, Motion
 from .plan import Placement
+from .shaping import Recipe, Shaped
 
 
 @dataclass(frozen=True)
@@ -36,8 +48,33 @@ class Placed:
         return replace(self, findings=tuple(findings))
 
 
-def place(result: Motion, placement: Placement) -> Placed:
-    """Write a motion where its placement says. Raises HeadError or MotionError."""
+def read(path: Path, placement: Placement | None) -> tuple[Motion, Shaped | None]:
+    """Read a motion file and make its keys ready (called in a thread). Raises MotionError."""
+    result = motion.load(path)
+    return prepare(result, placement) if isinstance(placement, Placement) else (result, None)
+
+
+def prepare(result: Motion, placement: Placement) -> tuple[Motion, Shaped | None]:
+    """Return the motion as the head takes it and its keys: all that can be done without bpy."""
+    if placement.mode == "cache":
+        return result, None
+    full = shaping.with_parts(result, placement.keys)
+    recipe = Recipe(
+        placement.mode,
+        placement.tolerance,
+        placement.start * placement.fps,
+        placement.fps,
+        placement.unit,
+        Adjustments(intensity=placement.intensity),
+    )
+    return full, shaping.shape(full, recipe)
+
+
+def place(result: Motion, shaped: Shaped | None, placement: Placement) -> Placed:
+    """Write a motion where its placement says. Raises HeadError or MotionError.
+
+    `shaped` is what `prepare` made of it; where the scene has changed since, it is made again.
+    """
     scene = bpy.data.scenes.get(placement.scene) or bpy.context.scene
     target = bpy.data.objects.get(placement.head)
     if target is None:
@@ -59,6 +96,7 @@ def place(result: Motion, placement: Placement) -> Placed:
         scene=scene,
         tolerance=placement.tolerance,
         adjustments=adjustments,
+        shaped=shaped,
     )
     properties.show_adjustments(target, adjustments, applied.clip)
     findings = shape_keys.verify(target, applied, scene=scene)
@@ -81,7 +119,7 @@ def first_frame(scene: bpy.types.Scene, placement: Placement) -> float:
     """Return the frame at which the sound begins, also when its strip was moved meanwhile."""
     start = placement.start * audio.scene_fps(scene)
     strip = plan.strip_named(scene, placement.strip)
-    return start if strip is None else start + plan.left_frame(strip) - placement.handle
+    return start if strip is None else start + (plan.left_frame(strip) - placement.handle)
 
 
 def sync(

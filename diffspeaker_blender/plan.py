@@ -30,6 +30,8 @@ class Placement:
 
     scene, head, clip: names; the clip's is also the name of the result on the head.
     start, duration: seconds on the scene's timeline.
+    fps: frames a second of the scene; unit: millimetres of the mesh's unit; keys: names of the
+    head's shape keys. As they were at the click, so that a thread can make the keys ready.
     strip, handle: name of the first strip and the frame it began at, to follow it when it is moved
     while the model works; "" when the sound is no strip.
     mode: "named", "compact", "every frame" or "cache".
@@ -42,6 +44,9 @@ class Placement:
     clip: str
     start: float
     duration: float
+    fps: float
+    unit: float
+    keys: tuple[str, ...]
     strip: str
     handle: float
     mode: str
@@ -177,6 +182,7 @@ def _task(
         clip=clip.name,
         start=clip.start,
         duration=clip.duration,
+        **_measures(target, scene),
         strip=strip,
         handle=handle,
         mode=_MODES[chosen.output],
@@ -205,6 +211,7 @@ def placement_for_file(
         clip=clip,
         start=start_frame / audio.scene_fps(scene),
         duration=seconds,
+        **_measures(target, scene),
         strip="",
         handle=0.0,
         mode=_MODES[chosen.output],
@@ -234,6 +241,16 @@ def strip_named(scene: bpy.types.Scene, name: str) -> Any | None:
         return None
     every = editor.strips_all if hasattr(editor, "strips_all") else editor.sequences_all
     return every.get(name)
+
+
+def _measures(target: bpy.types.Object, scene: bpy.types.Scene) -> dict[str, Any]:
+    """Return what a thread must know of the head and the scene to make keys ready."""
+    keys = target.data.shape_keys
+    return {
+        "fps": audio.scene_fps(scene),
+        "unit": head.millimetres(target, scene),
+        "keys": tuple(keys.key_blocks.keys()) if keys is not None else (),
+    }
 
 
 def _style(chosen: SimpleNamespace) -> str | dict[str, float] | None:

@@ -80,12 +80,12 @@ class Schedule:
     """Tasks in order, workers in lanes.
 
     `make_worker` gives a worker that is not started yet; it is called once a lane, when the lane is
-    first needed. `read` turns the written file into the result; it runs in a thread, so it must not
-    touch bpy.
+    first needed. `read` turns the file that was written for a payload into the task's result; it
+    runs in a thread, so it must not touch bpy.
     """
 
     def __init__(
-        self, make_worker: Callable[[], Worker], read: Callable[[Path], Any], lanes: int = 1
+        self, make_worker: Callable[[], Worker], read: Callable[[Path, Any], Any], lanes: int = 1
     ) -> None:
         self.make_worker, self.read, self.most_lanes = make_worker, read, lanes
         self.tasks: list[Task] = []
@@ -204,7 +204,7 @@ class Schedule:
             try:
                 if event.output is None:
                     raise LipSyncError("The worker names no result file.")
-                task.result = self.read(event.output)
+                task.result = self.read(event.output, task.payload)
             except (LipSyncError, OSError, ValueError) as error:
                 if not isinstance(error, LipSyncError):
                     error = LipSyncError(f"The result is unreadable: {error}")

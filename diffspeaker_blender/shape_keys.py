@@ -6,16 +6,16 @@ sound and shares shape keys with the others; what we made is listed in the index
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import bpy
-import numpy as np
 
 from . import curves, head, stored, writing
 from .diagnosis import fix, verify
 from .errors import Finding, HeadError, MotionError
 from .motion import Adjustments, Motion
+from .shaping import Shaped, with_parts
 from .stored import Clip
 
 __all__ = [
@@ -75,6 +75,7 @@ def apply_motion(
     tolerance: float = 0.0,
     adjustments: Adjustments | None = None,
     reuse: bool = False,
+    shaped: Shaped | None = None,
 ) -> Applied:
     """Write a motion on a head; a clip of the same name is replaced, everything else stays.
 
@@ -83,12 +84,13 @@ def apply_motion(
     tolerance: millimetres that thinning the keys may cost; 0 keeps a key for every frame.
     nla: give the clip an action of its own on an NLA track.
     reuse: drive shape keys that the user already has under our names, instead of making others.
+    shaped: what `shaping.shape` made of the motion in a thread, to save the time here.
     Raises HeadError and MotionError, both before anything is changed.
     """
     scene, clip = scene or bpy.context.scene, clip or NAMELESS
     _require(obj, motion, mode)
     key = _key_of(obj)
-    motion = _with_parts(key, motion)
+    motion = with_parts(motion, key.key_blocks)
     curves.unshare(key)
     index = stored.read(key)
     former = index.clips.get(clip)
@@ -111,7 +113,9 @@ def apply_motion(
             record.keys = []
     index.made_basis |= not len(index.keys) and len(key.key_blocks) == 1 and former is None
     index.clips[clip] = record
-    written = writing.write(obj, index, clip, motion, scene, action_name, reuse=reuse)
+    written = writing.write(
+        obj, index, clip, motion, scene, action_name, reuse=reuse, shaped=shaped
+    )
     stored.put_motion(key, record, motion)
     stored.write(key, index)
     return _applied(obj, clip, record, written)
@@ -233,28 +237,6 @@ def _require(obj: Any, motion: Motion, mode: str) -> None:
             f"{len(obj.data.vertices):,}.",
             "Generate it again for this head.",
         )
-
-
-def _with_parts(key: Any, motion: Motion) -> Motion:
-    """Add controls that move no vertex of the face but have a key on it (a tongue follows them)."""
-    if motion.controls is None:
-        return motion
-    more = [
-        (name, column)
-        for column, name in enumerate(motion.control_names)
-        if name not in motion.names
-        and name in key.key_blocks
-        and np.abs(motion.controls[:, column]).max() > 1e-4
-    ]
-    if not more:
-        return motion
-    still = np.zeros((len(more), motion.vertices, 3), np.float32)
-    return replace(
-        motion,
-        weights=np.concatenate([motion.weights, motion.controls[:, [c for _, c in more]]], 1),
-        shapes=np.concatenate([motion.shapes, still]),
-        names=(*motion.names, *(name for name, _ in more)),
-    )
 
 
 def _key_of(obj: Any) -> Any:

@@ -7,21 +7,20 @@ curve or an action that is not listed in the head's index as ours.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import bpy
 import numpy as np
 
-from . import curves, head, refine, stored
-from . import motion as motions
+from . import curves, head, shaping, stored
 from .audio import scene_fps
-from .motion import Adjustments, Motion
+from .motion import Motion
+from .shaping import Recipe, Shaped
 from .stored import Clip, Index
 
 EASE_SECONDS = 0.1
 """Time in which the face comes from rest before a clip, and returns to it afterwards."""
-COMPACT_MILLIMETRES = 0.05
 _LONGEST_NAME = 63  # bytes; Blender cuts longer ones
 _NOTHING = np.empty((0, 2), np.float32)
 
@@ -48,24 +47,18 @@ def write(
     *,
     reuse: bool = False,
     spared: tuple[str, ...] = (),
+    shaped: Shaped | None = None,
 ) -> Written:
-    """Write keys and curves of one clip from its motion as generated; fill in its record."""
+    """Write keys and curves of one clip from its motion as generated; fill in its record.
+
+    `shaped` is what a thread may have made of the motion; it is used if it still holds.
+    """
     key, record = obj.data.shape_keys, index.clips[clip]
-    fps, unit = scene_fps(scene), head.millimetres(obj, scene)
-    shown = refine.adjust(motion, stored.adjustments(record))
-    reached = motions.travel(shown, unit)
-    if record.mode == "compact" and any(refine.gain(n, Adjustments()) for n in shown.names):
-        shown = refine.compact(shown, COMPACT_MILLIMETRES / unit)
-    placed, frames = motions.retime(refine.unit_weights(shown), fps, start_frame=record.start_frame)
-    if record.limit is not None:
-        inside = (frames >= record.limit[0]) & (frames <= record.limit[1])
-        placed, frames = _rows(placed, inside), frames[inside]
-    keep = np.ones(placed.weights.shape, bool)
-    if record.mode == "every frame":
-        placed = refine.each_frame(placed, int(frames[0]))
-        keep = _hats(len(frames))
-    elif record.tolerance > 0:
-        keep = refine.thin(placed, record.tolerance / unit)
+    fps = scene_fps(scene)
+    recipe = recipe_of(record, fps, head.millimetres(obj, scene))
+    if shaped is None or not shaped.serves(motion, recipe):
+        shaped = shaping.shape(motion, recipe)
+    placed, frames, keep = shaped.placed, shaped.frames, shaped.keep
     names = _put_shapes(obj, index, clip, placed, motion, reuse)
     _widen(key, names, placed)
     former = (*record.span, record.ease)
@@ -83,7 +76,14 @@ def write(
         curves.place_strip(key, clip, action, first - record.ease, last + record.ease)
     drop_unused(obj, index)
     key.update_tag()
-    return Written((int(frames[0]), int(frames[-1])), total, reached)
+    return Written((int(frames[0]), int(frames[-1])), total, shaped.millimetres)
+
+
+def recipe_of(record: Clip, fps: float, unit: float) -> Recipe:
+    """Return what decides how a clip's motion becomes keys; `unit` is mm of the mesh's unit."""
+    limit = None if record.limit is None else (record.limit[0], record.limit[1])
+    start, live = record.start_frame, stored.adjustments(record)
+    return Recipe(record.mode, record.tolerance, start, fps, unit, live, limit)
 
 
 def _put_shapes(
@@ -245,21 +245,6 @@ def _make_room(index: Index, clip: str) -> None:
         else:
             other.limit = [last + 1, other.span[1]]
             other.span[0] = last + 1
-
-
-def _hats(count: int) -> Any:
-    """Return keep (F, F) bool for one key a frame: its own frame and both neighbours."""
-    row = np.arange(count)
-    return np.abs(row[:, None] - row[None, :]) <= 1
-
-
-def _rows(motion: Motion, chosen: Any) -> Motion:
-    """Return the motion's chosen rows only."""
-    curves_of = ("weights", "controls", "opening", "dense")
-    parts = {name: getattr(motion, name) for name in curves_of}
-    return replace(
-        motion, **{n: None if rows is None else rows[chosen] for n, rows in parts.items()}
-    )
 
 
 def _ease(fps: float) -> float:

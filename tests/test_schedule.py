@@ -21,6 +21,10 @@ def make_worker(seconds: float = 0.0) -> Worker:
     return Worker([sys.executable, str(FAKE), str(seconds)])
 
 
+def read(path: Path, _payload: object) -> motion.Motion:
+    return motion.load(path)
+
+
 @pytest.fixture
 def fields(tmp_path):
     """Fields of a request that the fake can answer."""
@@ -35,7 +39,7 @@ def opened():
     made = []
 
     def make(seconds: float = 0.0, lanes: int = 1) -> Schedule:
-        made.append(Schedule(lambda: make_worker(seconds), motion.load, lanes))
+        made.append(Schedule(lambda: make_worker(seconds), read, lanes))
         return made[-1]
 
     yield make
@@ -136,7 +140,7 @@ def test_describe_has_a_report_and_no_motion(opened):
 
 def test_a_worker_that_cannot_start_fails_the_task(fields):
     """No such Python is a failure of the task, not an exception of the queue."""
-    schedule = Schedule(lambda: Worker(["/no/such/python"]), motion.load)
+    schedule = Schedule(lambda: Worker(["/no/such/python"]), read)
     task = schedule.add(Task(fields))
     assert finish(schedule) == [task]
     assert task.state is State.FAILED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import numpy as np
@@ -136,6 +137,23 @@ def test_no_look_of_the_timer_takes_long(addon, demo, line):
     worst = max(looks)
     assert worst < 0.05, f"{worst * 1e3:.0f} ms"
     pump(lambda: not jobs.busy())
+
+
+def test_the_slow_part_is_left_to_a_thread(addon, demo, line, monkeypatch):
+    """Retiming, compacting and thinning never run on the main thread."""
+    from diffspeaker_blender import shaping
+
+    shape, threads = shaping.shape, []
+
+    def watched(*given):
+        threads.append(threading.current_thread())
+        return shape(*given)
+
+    monkeypatch.setattr(shaping, "shape", watched)
+    jobs = submit(line)
+    pump(lambda: not jobs.busy())
+    assert len(threads) == 1
+    assert threads[0] is not threading.main_thread()
 
 
 def test_click_to_keys_costs_little_beside_the_model(addon, demo, line):
