@@ -5,33 +5,32 @@
     seed   ─► everything that chance decides
 
 Statistics: people blink about 17 times a minute at rest and 26 in conversation, at log-normal
-intervals (Bentivoglio et al. 1997), often at pauses and with stresses; lids fall about twice as fast
-as they rise and many blinks are incomplete.  Brow raises go with pitch accents in most, not all,
-cases (Cavé et al. 1996) and begin a little before the vowel.  Chance is drawn from `numpy`'s seeded
+intervals (Bentivoglio et al. 1997), often at pauses and with stresses; lids fall about twice as
+fast as they rise and many blinks are incomplete.  Brow raises go with pitch accents in most,
+not all, cases (Cavé et al. 1996) and begin a little before the vowel.  Chance comes from `numpy`'s seeded
 generator, one stream a kind, so that changing one sound does not reshuffle the rest of the clip.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from .articulation import CONTROLS, INDEX
-from .phonemes import SILENCE, VOWELS, sound_of
+from .phonemes import SILENCE, VOWELS, Phone, sound_of
 from .pitch import semitones
-
-if TYPE_CHECKING:
-    from .coarticulation import Phone
 
 Array = npt.NDArray[np.float64]
 
-LIFE_NAMES = """eyeBlinkLeft eyeBlinkRight eyeSquintLeft eyeSquintRight eyeWideLeft eyeWideRight
-    eyeLookInLeft eyeLookOutLeft eyeLookUpLeft eyeLookDownLeft eyeLookInRight eyeLookOutRight
-    eyeLookUpRight eyeLookDownRight browInnerUp browDownLeft browDownRight browOuterUpLeft
-    browOuterUpRight cheekSquintLeft cheekSquintRight mouthSmileLeft mouthSmileRight""".split()
+LIFE_NAMES: tuple[str, ...] = (
+    "eyeBlinkLeft", "eyeBlinkRight", "eyeSquintLeft", "eyeSquintRight", "eyeWideLeft",
+    "eyeWideRight", "eyeLookInLeft", "eyeLookOutLeft", "eyeLookUpLeft", "eyeLookDownLeft",
+    "eyeLookInRight", "eyeLookOutRight", "eyeLookUpRight", "eyeLookDownRight", "browInnerUp",
+    "browDownLeft", "browDownRight", "browOuterUpLeft", "browOuterUpRight", "cheekSquintLeft",
+    "cheekSquintRight", "mouthSmileLeft", "mouthSmileRight",
+)  # fmt: skip
 LIFE_CONTROLS: tuple[int, ...] = tuple(INDEX[name] for name in LIFE_NAMES)
 """Columns that `life_curves` moves; none of them is moved by speech."""
 
@@ -56,7 +55,7 @@ def life_curves(
     seed: int = 0,
     style: str | Mapping[str, float] = "neutral",
 ) -> npt.NDArray[np.float32]:
-    """Return control curves (frames, C) of eyes, brows and cheeks; frame i is at ``i / fps`` seconds.
+    """Return control curves (frames, C) of eyes, brows and cheeks; frame i is at ``i / fps`` s.
 
     All but the `LIFE_CONTROLS` columns stay 0. ``samples`` (n,) at ``rate`` Hz may be empty: then
     there are no accents.
@@ -176,7 +175,7 @@ def add_brows(
     lively: float,
     random: np.random.Generator,
 ) -> None:
-    """Raise the brows on most pitch accents, from a tenth of a second before the vowel; in place."""
+    """Raise the brows on most pitch accents, from 0.1 s before the vowel; in place."""
     for at, strength in accents:
         chance, size, tilt = random.random(), random.uniform(0.6, 1.0), random.normal(0.0, 0.12)
         if chance > 0.75:
@@ -207,4 +206,4 @@ def add_moods(
 def drift(times: Array, random: np.random.Generator) -> Array:
     """Return a slow, seeded wander (F,), mostly within ±1: six waves of 0.05 to 0.45 Hz."""
     speeds, phases = random.uniform(0.05, 0.45, 6), random.uniform(0, 2 * np.pi, 6)
-    return np.sin(2 * np.pi * times[:, None] * speeds + phases).sum(1) / np.sqrt(3.0)
+    return np.asarray(np.sin(2 * np.pi * times[:, None] * speeds + phases).sum(1) / np.sqrt(3.0))

@@ -15,7 +15,7 @@ BLOCK = 2048  # frames analysed at once
 
 
 def semitones(samples: Array, rate: float) -> tuple[Array, Array]:
-    """Return (times (N,) s, pitch (N,) in semitones above the clip's median; NaN where unvoiced)."""
+    """Return (times (N,) s, semitones (N,) above the clip's median pitch; NaN where unvoiced)."""
     times, hertz = fundamental(samples, rate)
     voiced = np.isfinite(hertz)
     if not voiced.any():
@@ -51,7 +51,7 @@ def fundamental(samples: Array, rate: float) -> tuple[Array, Array]:
         rows = np.arange(len(part))
         voiced = (band[rows, best] > VOICED) & ((part**2).mean(1) > quiet)
         hertz[start : start + BLOCK] = np.where(voiced, rate / (best + shortest), np.nan)
-    return (np.arange(count) * hop + size / 2) / rate, hertz
+    return np.asarray((np.arange(count) * hop + size / 2) / rate), hertz
 
 
 def autocorrelation(windows: Array) -> Array:

@@ -1,0 +1,205 @@
+"""Phones → overlapping gestures → tracks of opening, jaw and lip shapes, and contacts.
+
+Legend: `F` frames, `P` phones, `G` gestures, `T` tracks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .phonemes import ROUNDED, SILENCE, VOWELS, Aim, Phone
+from .speaking import Manner, Timing
+
+Array = npt.NDArray[np.float64]
+Span = tuple[float, float, float, float]
+Sounds = Mapping[str, tuple[Aim, ...]]
+
+TRACKS = ("opening", "jaw", "pucker", "funnel", "spread", "press")
+GRIPS = ("grip", "bite", "lips", "lips", "lips", "lips")
+CONTACTS = ("seal", "tuck", "tongue", "tip", "back")
+BLOCK = 240  # frames blended at once, against the gestures near them
+REACH = 0.6  # seconds beyond which no gesture is felt; longer than lead + rise
+
+
+class Row(NamedTuple):
+    """One gesture before styles act on it: its aim, gain on the opening, times and sound."""
+
+    aim: Aim
+    gain: float
+    start: float
+    end: float
+    name: str
+
+
+@dataclass(frozen=True)
+class Gestures:
+    """All gestures of a clip as arrays.
+
+    targets (G, T) in the order of `TRACKS`, grips (G, T), start and end (G,) seconds,
+    heavy (G,) whether rounded lips come early.
+    """
+
+    targets: Array
+    grips: Array
+    start: Array
+    end: Array
+    heavy: npt.NDArray[np.bool_]
+
+
+def as_gestures(
+    phones: Sequence[Phone], gains: Array, manner: Manner, timing: Timing, sounds: Sounds
+) -> Gestures:
+    """Return the blended part of every sound; diphthongs give two gestures.
+
+    ``gains`` (P,) are the phones' factors on their opening.
+    """
+    rows: list[Row] = []
+    for place, (phone, gain) in enumerate(zip(phones, gains, strict=True)):
+        if phone.name == SILENCE:
+            rows += silence_rows(phone, place + 1 < len(phones), sounds[SILENCE][0], timing)
+            continue
+        start = phone.start
+        for aim in sounds[phone.name]:
+            end = start + aim.share * (phone.end - phone.start)
+            rows.append(Row(aim, float(gain), start, end, phone.name))
+            start = end
+    rest = sounds[SILENCE][0].opening
+    return Gestures(
+        np.array([row_targets(row, manner, rest) for row in rows]),
+        np.array([row_grips(row, manner) for row in rows]),
+        np.array([row.start for row in rows]),
+        np.array([row.end for row in rows]),
+        np.array([row.name in ROUNDED for row in rows]),
+    )
+
+
+def row_targets(row: Row, manner: Manner, rest: float) -> list[float]:
+    """Return a gesture's targets in the order of `TRACKS`."""
+    aim = row.aim
+    if row.name == SILENCE:
+        return [aim.opening, aim.jaw, aim.pucker, aim.funnel, aim.spread, aim.press]
+    wide = row.gain * manner.opening
+    shapes = (aim.pucker, aim.funnel, aim.spread)
+    opening = rest + (aim.opening - rest) * wide
+    return [opening, aim.jaw * wide, *(shape * manner.lips for shape in shapes), aim.press]
+
+
+def row_grips(row: Row, manner: Manner) -> list[float]:
+    """Return how strongly a gesture pulls on each of `TRACKS`."""
+    factor = 1.0 if row.name == SILENCE or row.name in VOWELS else manner.grip
+    return [getattr(row.aim, grip) * factor for grip in GRIPS]
+
+
+def silence_rows(phone: Phone, speech_follows: bool, rest: Aim, timing: Timing) -> list[Row]:
+    """Return a silence's gestures: rest, then lips parted for the breath before speaking."""
+    length = phone.end - phone.start
+    if not speech_follows or length < 0.25:
+        return [Row(rest, 1.0, phone.start, phone.end, SILENCE)]
+    turn = phone.end - min(timing.breath, 0.6 * length)
+    ready = replace(rest, opening=timing.ready, jaw=2 * timing.ready)
+    return [
+        Row(rest, 1.0, phone.start, turn, SILENCE),
+        Row(ready, 1.0, turn, phone.end, SILENCE),
+    ]
+
+
+def flank(x: Array) -> Array:
+    """Return the minimum-jerk rise from 0 (x ≤ 0) to 1 (x ≥ 1): 10x³ − 15x⁴ + 6x⁵."""
+    x = np.clip(x, 0.0, 1.0)
+    return x * x * x * (10.0 + x * (6.0 * x - 15.0))
+
+
+def blend(times: Array, gestures: Gestures, timing: Timing, slower: float) -> Array:
+    """Return the weighted mean of all pulls on every track (F, T)."""
+    tracks = np.zeros((len(times), len(TRACKS)))
+    early = np.where(gestures.heavy, timing.lips_lead, 0.0)
+    rise, fall = timing.rise * slower, timing.fall * slower
+    for low in range(0, len(times), BLOCK):
+        now = times[low : low + BLOCK]
+        near = (gestures.end > now[0] - REACH) & (gestures.start < now[-1] + REACH)
+        start, end = gestures.start[near] - timing.lead, gestures.end[near] - timing.lead
+        release = start + timing.hold * (end - start)
+        down = 1.0 - flank((now[:, None] - release) / fall)  # F G
+        vertical = flank((now[:, None] - start) / rise + 1.0) * down
+        shapes = flank((now[:, None] - start + early[near]) / rise + 1.0) * down
+        for columns, pull in ((slice(0, 2), vertical), (slice(2, None), shapes)):
+            grips, targets = gestures.grips[near, columns], gestures.targets[near, columns]
+            total = pull @ grips + 1e-6
+            tracks[low : low + BLOCK, columns] = (pull @ (grips * targets)) / total
+    return tracks
+
+
+def smoothed(curve: Array, frames: float) -> Array:
+    """Return a curve (F,) smoothed by a Gaussian of so many frames' standard deviation."""
+    radius = int(np.ceil(3 * frames))
+    if radius < 1 or len(curve) < 2:
+        return curve
+    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / frames) ** 2)
+    padded = np.pad(curve, radius, mode="edge")
+    return np.convolve(padded, kernel / kernel.sum(), mode="valid")
+
+
+def contacts(
+    times: Array,
+    phones: Sequence[Phone],
+    manner: Manner,
+    timing: Timing,
+    fps: float,
+    sounds: Sounds,
+) -> dict[str, Array]:
+    """Return the imposed gestures, each (F,) in 0..1: seal, tuck and what the tongue does."""
+    curves = {name: np.zeros(len(times)) for name in CONTACTS}
+    for place, phone in enumerate(phones):
+        aim = sounds[phone.name][0]
+        for name in CONTACTS:
+            strength = getattr(aim, name)
+            if strength:
+                span = contact_span(name, phones, place, timing)
+                impose(curves[name], strength, span, fps, snap=name in ("seal", "tuck"))
+    return curves
+
+
+def contact_span(name: str, phones: Sequence[Phone], place: int, timing: Timing) -> Span:
+    """Return (rise, on, off, fall) of a contact: rise and fall durations, on and off times in s.
+
+    The flanks of a closure take at most about half of the neighbouring sounds, so that a vowel
+    between two closures still opens ("my mum").
+    """
+    phone = phones[place]
+    before = phones[place - 1] if place else phone
+    after = phones[place + 1] if place + 1 < len(phones) else phone
+    if name != "seal":
+        ahead = 0.09 if name == "tuck" else 0.06
+        return ahead, phone.start - 0.5 * timing.lead, phone.end - 0.02, ahead
+    on = phone.start - timing.lead - (0.03 if before.name == SILENCE else 0.0)
+    off = max(phone.end - timing.lead, on + 0.045)
+    rise = float(np.clip(0.55 * (before.end - before.start), 0.035, 0.080))
+    fall = float(np.clip(0.45 * (after.end - after.start), 0.035, 0.080))
+    return rise, on, off, fall
+
+
+def impose(
+    curve: Array,
+    strength: float,
+    span: tuple[float, float, float, float],
+    fps: float,
+    *,
+    snap: bool,
+) -> None:
+    """Raise a curve to a contact, in place; with ``snap`` its plateau covers at least one frame."""
+    rise, on, off, fall = span
+    if snap and np.ceil(on * fps) > np.floor(off * fps):
+        nearest = np.round((on + off) / 2 * fps) / fps
+        on, off = min(on, nearest), max(off, nearest)
+    low = max(int((on - rise) * fps), 0)
+    high = min(int((off + fall) * fps) + 2, len(curve))
+    if low >= high:
+        return
+    now = np.arange(low, high) / fps
+    level = flank((now - on) / rise + 1.0) * (1.0 - flank((now - off) / fall))
+    curve[low:high] = np.maximum(curve[low:high], strength * level)

@@ -1,0 +1,89 @@
+"""Speaking styles and the timing of speech gestures: every number that is not one sound's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from .errors import StyleError
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How one speaks.
+
+    Attributes:
+        opening: factor on how far the mouth opens beyond rest.
+        lips: factor on lip shapes.
+        grip: factor on consonants' insistence; above 1 their targets are reached, below 1 slurred.
+        loudness: how much the opening follows the local loudness.
+        flank: factor on the duration of transitions.
+        press: factor on how firmly shut lips are pressed.
+    """
+
+    opening: float = 1.0
+    lips: float = 1.0
+    grip: float = 1.0
+    loudness: float = 1.0
+    flank: float = 1.0
+    press: float = 1.0
+
+
+MANNERS: dict[str, Manner] = {
+    "neutral": Manner(),
+    "mumbled": Manner(0.52, 0.55, 0.75, 0.7, 1.2, 0.3),
+    "energetic": Manner(1.22, 1.12, 1.1, 1.6, 0.95, 1.3),
+    "over-articulated": Manner(1.32, 1.35, 1.6, 0.8, 0.9, 1.8),
+}
+STYLES: tuple[str, ...] = tuple(MANNERS)
+"""Names of the speaking styles; they can be mixed."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """When gestures act, in seconds; see `fit.py` for where the numbers come from.
+
+    Attributes:
+        lead: how much earlier than its sound a gesture holds.
+        rise, fall: flanks before and after the hold.
+        hold: part of the sound's duration that the hold covers.
+        lips_lead: extra lead of rounded sounds' lip shapes.
+        smooth: standard deviation of the last smoothing.
+        jaw_smooth: the same for the heavier jaw.
+        loudness: gain of the opening per standard deviation of loudness, for vowels.
+        ready: opening with which one waits to speak, from ``breath`` seconds before.
+        breath: see ``ready``.
+    """
+
+    lead: float = 0.020
+    rise: float = 0.080
+    fall: float = 0.110
+    hold: float = 0.700
+    lips_lead: float = 0.050
+    smooth: float = 0.016
+    jaw_smooth: float = 0.030
+    loudness: float = 0.06
+    ready: float = 0.070
+    breath: float = 0.6
+
+
+TIMING = Timing()
+
+
+def mixed_manner(style: str | Mapping[str, float]) -> Manner:
+    """Return the weighted mean of the named manners."""
+    weights = {style: 1.0} if isinstance(style, str) else dict(style)
+    unknown = [name for name in weights if name not in MANNERS]
+    if unknown:
+        raise StyleError(
+            f"There is no speaking style “{unknown[0]}”.", hint=f"Use one of: {', '.join(STYLES)}."
+        )
+    total = sum(weights.values())
+    if min(weights.values(), default=0.0) < 0 or total <= 0:
+        raise StyleError("The weights of the speaking styles must be positive.")
+    return Manner(
+        **{
+            f.name: sum(w * getattr(MANNERS[name], f.name) for name, w in weights.items()) / total
+            for f in fields(Manner)
+        }
+    )
