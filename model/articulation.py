@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .derivation import Derivation, EyeMotion, cached_derivation
+from .derivation import EyeMotion, cached_derivation
 from .frame import LIFE_EYE_DISTANCE
 from .jaw import GLIDE, OPEN_ANGLE
 from .mesh import rotate
@@ -23,8 +23,8 @@ from .watch import UNWATCHED, Watch
 
 FloatArray = NDArray[np.floating]
 
-CONTROLS: tuple[str, ...] = tuple(
-    """eyeBlinkLeft eyeBlinkRight eyeSquintLeft eyeSquintRight eyeWideLeft eyeWideRight
+_NAMES = """
+    eyeBlinkLeft eyeBlinkRight eyeSquintLeft eyeSquintRight eyeWideLeft eyeWideRight
     eyeLookInLeft eyeLookOutLeft eyeLookUpLeft eyeLookDownLeft
     eyeLookInRight eyeLookOutRight eyeLookUpRight eyeLookDownRight
     browInnerUp browDownLeft browDownRight browOuterUpLeft browOuterUpRight
@@ -34,13 +34,16 @@ CONTROLS: tuple[str, ...] = tuple(
     mouthDimpleLeft mouthDimpleRight mouthStretchLeft mouthStretchRight
     mouthRollLower mouthRollUpper mouthShrugLower mouthShrugUpper mouthPressLeft mouthPressRight
     mouthLowerDownLeft mouthLowerDownRight mouthUpperUpLeft mouthUpperUpRight
-    lipTuck tongueOut tongueTip tongueBack""".split()
-)
+    lipTuck tongueOut tongueTip tongueBack
+"""
+
+CONTROLS: tuple[str, ...] = tuple(_NAMES.split())
 """Every control, in the order of the columns of a control array; each runs from 0 to 1.
 
-The names are ARKit's where ARKit has one.  As a control, `mouthClose` is a lip seal: 1 means that the
-lips are shut whatever the jaw does.  (As a *shape* it is ARKit's: see `shapes.py`.)  `lipTuck` puts the
-lower lip under the upper teeth (f, v); `tongueTip` and `tongueBack` raise the tongue.
+The names are ARKit's where ARKit has one.  As a control, `mouthClose` is a lip seal: 1 means that
+the lips are shut whatever the jaw does.  (As a *shape* it is ARKit's: see `shapes.py`.)
+`lipTuck` puts the lower lip under the upper teeth (f, v); `tongueTip` and `tongueBack` raise the
+tongue.
 """
 
 INDEX: dict[str, int] = {name: column for column, name in enumerate(CONTROLS)}
@@ -51,6 +54,9 @@ BLOCK = 48
 
 GAZE_OUT, GAZE_UP, GAZE_DOWN = np.radians(28.0), np.radians(20.0), np.radians(25.0)
 """Rotation of an eyeball at full gaze."""
+
+CENTRAL = 0.3
+"""Lip pairs nearer the midline than this, as a share of the half lip, measure the opening."""
 
 REGIONS = ("jaw", "lips", "upper")
 """Names of the soft masks."""
@@ -73,8 +79,9 @@ class Solution:
 class Rig:
     """Move one head by controls; derived from its geometry alone.
 
-    vertices (V, 3) in any unit and axes, triangles (T, 3).  `cache` is a folder for derived rigs (none:
-    derive every time).  Raises `FaceError` with one sentence where the mesh is no such head.
+    vertices (V, 3) in any unit and axes, triangles (T, 3).  `cache` is a folder for derived rigs
+    (none: derive every time).  Raises `FaceError` with one sentence where the mesh is no such
+    head.
     """
 
     def __init__(
@@ -146,16 +153,34 @@ class Rig:
         as measured on video.  Needs the offsets of this rig's own mesh.
         """
         head = self._head
-        upper, lower = (head.active[side[self._central()]] for side in
-                        (head.contact.upper, head.contact.lower))  # fmt: skip
+        central = np.flatnonzero(np.abs(head.contact.along) < CENTRAL)
+        upper = head.active[head.contact.upper[central]]
+        lower = head.active[head.contact.lower[central]]
         motion = np.asarray(offsets, dtype=np.float64)
         gap = motion[:, upper] - motion[:, lower]
-        height = gap @ head.axes[:, 1] / head.unit + head.contact.rest[self._central(), 1]
-        return np.maximum(height.mean(1), 0.0) / head.eye_corner_distance
+        height = gap @ head.axes[:, 1] / head.unit + head.contact.rest[central, 1]
+        return np.asarray(np.maximum(height.mean(1), 0.0) / head.eye_corner_distance)
 
     def regions(self) -> tuple[tuple[str, ...], FloatArray]:
         """Return the soft masks ("jaw", "lips", "upper") and their values (R, V) in 0..1."""
         return REGIONS, self._head.regions
+
+    @cached_property
+    def _shapes(self) -> ShapeSet:
+        """The named shapes, made when first asked for."""
+        eyes = [np.concatenate([eye.ball, eye.lids]) for eye in self._head.eyes]
+        rest = np.setdiff1d(np.arange(len(self._head.active)), np.concatenate(eyes))
+        return build_shapes(self._exact, CONTROLS, [*eyes, rest])
+
+    def _exact(self, weights: FloatArray) -> FloatArray:
+        """Canonical offsets (F, A, 3) of the active vertices for few frames."""
+        return np.concatenate([moved for _, moved in self.motion(weights)])
+
+    def _whole(self, shapes: FloatArray) -> FloatArray:
+        """Spread canonical shapes (K, 3 A) over the mesh, in its units and axes (K, V, 3)."""
+        whole = np.zeros((len(shapes), self._head.vertex_count, 3), dtype=np.float32)
+        whole[:, self._head.active] = self.to_mesh(shapes.reshape(len(shapes), -1, 3))
+        return whole
 
     @cached_property
     def _shapes(self) -> ShapeSet:

@@ -176,7 +176,7 @@ def cached_derivation(
 
 
 def _save(path: Path, derivation: Derivation) -> None:
-    """Write a derivation; a reader never sees half a file.  A cache that cannot be written is none."""
+    """Write a derivation whole or, where the folder cannot be written, not at all."""
     arrays = {name: value for name, value in asdict(derivation).items() if name != "eyes"}
     contact = arrays.pop("contact")
     teeth = contact.pop("teeth")

@@ -1,7 +1,7 @@
-"""Eyelids: the rings of an eye socket, its corners, and how far each lid vertex turns about the ball.
+"""Eyelids: the rings of an eye socket, its corners, and how far each lid vertex turns.
 
-A lid turns about the axis through the eyeball's centre along the line of the eye's corners, so it keeps
-its distance from the ball whatever the blink.
+A lid turns about the axis through the eyeball's centre along the line of the eye's corners, so it
+keeps its distance from the ball whatever the blink.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def read_lids(
 ) -> Lids:
     """Read the lids around the socket of `eye`; canonical positions (V, 3).
 
-    `margin` is the margin's ring where it is known; otherwise the first one clear of the ball, plus 1.
+    `margin` is the margin's ring where it is known; otherwise the first one clear of the ball,
+    plus 1.
     """
     rings = connectivity.rings([eye.apex], RINGS)
     if len(rings) < 10 or len(rings[2]) < 12:

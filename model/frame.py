@@ -1,8 +1,9 @@
 """Where a head looks: its skin, eyes and a frame of its own, whatever its axes, unit and pose.
 
-Inside the rig everything is in the *canonical frame*: origin midway between the eyeballs, unit the
-distance between their centres, x to the subject's left, y up, z to the front.  It is made of the face's
-own parts (eyes, mouth corners, mirror pairs), so a turned, scaled or mirrored head gives the same numbers.
+Inside the rig everything is in the *canonical frame*: origin midway between the eyeballs, unit
+the distance between their centres, x to the subject's left, y up, z to the front.  It is made of
+the face's own parts (eyes, mouth corners, mirror pairs), so a turned, scaled or mirrored head
+gives the same numbers.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Eye:
 
 
 def find_eyes(vertices: Floats, connectivity: Connectivity, skin: Integers) -> tuple[Eye, Eye]:
-    """Find both eyes, in mesh space and no particular order; raise `FaceError` where there are none."""
+    """Find both eyes, in mesh space and either order; raise `FaceError` where there are none."""
     balls = _ball_pair(vertices, connectivity, skin)
     if balls is not None:
         return balls
@@ -119,8 +120,8 @@ def _ball_pair(
 def _socket(vertices: Floats, connectivity: Connectivity, apex: int) -> Eye:
     """Infer an eyeball from its socket, which closes at the ball's centre.
 
-    On FLAME-topology heads with eyeballs the apex lies within 0.6 mm of the centre, and the second ring
-    around it touches the ball (0.96 to 1.03 radii).
+    On FLAME-topology heads with eyeballs the apex lies within 0.6 mm of the centre, and the
+    second ring around it touches the ball (0.96 to 1.03 radii).
     """
     ring = connectivity.rings([apex], 2)[2]
     radius = float(np.linalg.norm(vertices[ring] - vertices[apex], axis=1).mean())
@@ -148,7 +149,7 @@ def first_frame(eyes: tuple[Eye, Eye], mouth: Floats, skin: Floats) -> tuple[Fra
 def refine_frame(
     frame: Frame, vertices: Floats, pairs: tuple[Integers, Integers], corners: Floats
 ) -> Frame:
-    """Level the frame: x from mirror pairs (left, right) of skin vertices, pitch from the corners (3,)."""
+    """Level the frame: x from mirror pairs of skin vertices, pitch from the mouth corners (3,)."""
     left, right = pairs
     lateral = unit((vertices[left] - vertices[right]).sum(0))
     up = _tilted(frame.origin - corners, lateral, CORNER_PITCH)

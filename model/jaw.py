@@ -29,8 +29,9 @@ CORNER_SHARE = 0.42
 def jaw_hinge(face: FaceTopology) -> Floats:
     """Return a point (3,) on the axis through both jaw joints, on the midline.
 
-    An anthropometric estimate: 22 % of the way from the eyes down to the chin; in depth the mean of a
-    guess from the head's length and one from the ears.  The true joint is hidden in every mesh.
+    An anthropometric estimate: 22 % of the way from the eyes down to the chin; in depth the mean
+    of a guess from the head's length and one from the ears.  The true joint is hidden in every
+    mesh.
     """
     p = face.positions
     height = -p[face.landmarks["menton"], 1]
@@ -45,8 +46,8 @@ def jaw_hinge(face: FaceTopology) -> Floats:
 def jaw_weights(face: FaceTopology, hinge: Floats) -> Floats:
     """Return how far each vertex (V,) follows the jaw: 0 skull … 1 chin and lower lip.
 
-    Harmonic between the chin and what cannot move, then smoothed; along the lips an ellipse law, so that
-    the open mouth is round and its corners keep their place between both lips.
+    Harmonic between the chin and what cannot move, then smoothed; along the lips an ellipse law,
+    so that the open mouth is round and its corners keep their place between both lips.
     """
     surface, ring = face.surface, face.mouth.ring
     lips = ring <= face.mouth.border + 1
@@ -74,7 +75,7 @@ def jaw_fields(face: FaceTopology, hinge: Floats, weight: Floats) -> Fields:
 
 
 def lip_share(face: FaceTopology) -> Floats:
-    """Jaw share (V,) of lip vertices: lower lip near 1 in the middle, upper near 0, corners between."""
+    """Jaw share (V,) of lip vertices: lower lip about 1, upper about 0, corners between."""
     bulge = np.maximum(1 - face.mouth.along**2, 0.0)
     lower = CORNER_SHARE + (1 - CORNER_SHARE) * bulge**0.62
     upper = CORNER_SHARE * (1 - bulge**0.8)
@@ -91,7 +92,7 @@ def _height_above(face: FaceTopology, start: Floats, end: Floats) -> Floats:
 
 def _corner(face: FaceTopology) -> Floats:
     """Mean mouth corner, both sides folded onto the left (3,)."""
-    return (face.point("corner_left") + face.point("corner_right") * AXIS_FLIP) / 2
+    return np.asarray((face.point("corner_left") + face.point("corner_right") * AXIS_FLIP) / 2)
 
 
 def _skull(face: FaceTopology, hinge: Floats) -> Mask:
@@ -107,7 +108,7 @@ def _skull(face: FaceTopology, hinge: Floats) -> Mask:
     still |= (_height_above(face, behind, throat) < -0.25) & (y < menton[1] - 0.1)
     under_nose = (y > centre[1] + 0.10) & (np.abs(x) < 0.9 * face.half_width)
     still |= under_nose & (z > centre[2] - 0.3) & (mouth.ring > mouth.border)
-    return still & face.is_skin
+    return np.asarray(still & face.is_skin)
 
 
 def _chin(face: FaceTopology, hinge: Floats) -> Mask:
@@ -120,7 +121,7 @@ def _chin(face: FaceTopology, hinge: Floats) -> Mask:
     front = np.array([0, height - 0.18, _corner(face)[2]])
     chin = (_height_above(face, back, front) < 0) & (y > menton[1] - 0.02)
     chin &= (z > menton[2] - 0.35) & (mouth.ring > mouth.border + 1)
-    return (lower | chin) & face.is_skin
+    return np.asarray((lower | chin) & face.is_skin)
 
 
 def _smoothed(face: FaceTopology, weight: Floats, hinge: Floats) -> Floats:

@@ -1,8 +1,8 @@
 """Named points of a face, found on its profile and its sides, or by number on FLAME's topology.
 
-Extremal points (the foremost, the lowest …) hop to a neighbouring vertex from head to head.  On FLAME's
-connectivity a table of vertex numbers is used instead.  `test_topology.py` derives the table again by
-the rules of this module.
+Extremal points (the foremost, the lowest …) hop to a neighbouring vertex from head to head.  On
+FLAME's connectivity a table of vertex numbers is used instead.  `test_topology.py` derives the
+table again by the rules of this module.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def find_landmarks(
 ) -> dict[str, int]:
     """Find the profile and side points of a head by their shape; canonical positions (V, 3).
 
-    `middle` are the skin's midline vertices.  Raises `FaceError` where the profile has no nose or chin.
+    `middle` are the skin's midline vertices.  Raises `FaceError` where the profile has no nose or
+    chin.
     """
     try:
         points = _profile(positions, middle, mouth)
@@ -85,7 +86,7 @@ def _profile(p: Floats, middle: Integers, mouth: Mouth) -> dict[str, int]:
         candidates = middle[where]
         return int(candidates[score(p[candidates]).argmax()])
 
-    x, y, z = p[middle].T
+    y, z = p[middle, 1], p[middle, 2]
     front = z > -0.35
     (upper, lower), centre = mouth.middles[mouth.border], mouth.middles[mouth.contact][0]
     lip_top, lip_bottom = p[upper, 1], p[lower, 1]

@@ -66,9 +66,7 @@ def _extend_all(face: FaceTopology, table: dict[str, LipShape]) -> Fields:
         if patches:
             known = np.concatenate([lips, list(patches)])
             values = np.vstack([motion, list(patches.values())])
-            fields[name] = face.surface.extend(
-                known, values, near < shape.reach, stiffness=stiff
-            )
+            fields[name] = face.surface.extend(known, values, near < shape.reach, stiffness=stiff)
         else:
             groups[shape.reach][name] = motion
     for sign, name in ((1.0, "mouthLeft"), (-1.0, "mouthRight")):
@@ -103,7 +101,7 @@ def _handles(face: FaceTopology, shape: LipShape, taken: set[int]) -> dict[int, 
         moved = np.array(motion) * unit
         for vertex, step in ((centre, moved), (int(face.mirror[centre]), moved * AXIS_FLIP)):
             patch = {vertex} | face.connectivity.neighbours[vertex]
-            handles |= {v: step for v in patch - taken}
+            handles |= dict.fromkeys(patch - taken, step)
     if shape.chin is not None:
         handles[face.landmarks["pogonion"]] = np.array(shape.chin) * unit
     return handles

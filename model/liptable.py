@@ -1,9 +1,9 @@
 """Every lip shape as numbers: how four curves of the mouth move, for each control.
 
-The curves are the contact line and the vermilion border of the upper and the lower lip.  Each is given at
-three places, the midline, half-way and the corner, as (outwards, up, forwards) in half mouth widths at
-full strength.  Between them an even quartic runs along the lip and a smooth step across it.  The numbers
-are judged by eye on rendered heads; none is measured.
+The curves are the contact line and the vermilion border of the upper and the lower lip.  Each is
+given at three places, the midline, half-way and the corner, as (outwards, up, forwards) in half
+mouth widths at full strength.  Between them an even quartic runs along the lip and a smooth step
+across it.  The numbers are judged by eye on rendered heads; none is measured.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Reals = NDArray[np.floating]
 Integers = NDArray[np.int64]
 HalfEdge = tuple[int, int]
 
@@ -118,12 +119,14 @@ class Connectivity:
 
 def fit_sphere(points: Floats) -> tuple[Floats, float, float]:
     """Return centre (3,), radius and largest relative deviation of the sphere nearest `points`."""
-    system = np.column_stack([2 * points, np.ones(len(points))])
-    solution = np.linalg.lstsq(system, (points**2).sum(1), rcond=None)[0]
-    centre = solution[:3]
-    radius = float(np.sqrt(max(solution[3] + centre @ centre, 1e-30)))
-    deviation = np.abs(np.linalg.norm(points - centre, axis=1) - radius).max() / radius
-    return centre, radius, float(deviation)
+    middle = points.mean(0)
+    arms = points - middle  # a head far from the origin must not cost digits
+    system = np.column_stack([2 * arms, np.ones(len(arms))])
+    solution = np.linalg.lstsq(system, (arms**2).sum(1), rcond=None)[0]
+    offset = solution[:3]
+    radius = float(np.sqrt(max(solution[3] + offset @ offset, 1e-30)))
+    deviation = np.abs(np.linalg.norm(arms - offset, axis=1) - radius).max() / radius
+    return middle + offset, radius, float(deviation)
 
 
 def unit(vector: Floats) -> Floats:
@@ -137,9 +140,7 @@ def vertex_normals(positions: Floats, triangles: Integers) -> Floats:
     a, b, c = (positions[triangles[:, k]] for k in range(3))
     face = np.cross(b - a, c - a)
     corner = triangles.T.ravel()
-    total = [
-        np.bincount(corner, np.tile(face[:, axis], 3), len(positions)) for axis in range(3)
-    ]
+    total = [np.bincount(corner, np.tile(face[:, axis], 3), len(positions)) for axis in range(3)]
     return unit(np.stack(total, axis=1))
 
 
@@ -149,14 +150,13 @@ def smoothstep(value: NDArray[np.floating] | float, low: float = 0.0, high: floa
     return np.asarray(x * x * x * (x * (6 * x - 15) + 10))
 
 
-def rotate(points: NDArray[np.floating], centre: Floats, axis: Floats, angle: NDArray[np.floating],
-           ) -> NDArray[np.floating]:  # fmt: skip
+def rotate(points: Reals, centre: Reals, axis: Reals, angle: Reals) -> Reals:
     """Turn points (..., 3) about the line through `centre` along `axis` by angle (...) radians.
 
     Rodrigues' formula; right-handed about the unit vector `axis`.
     """
     dtype = points.dtype
-    axis, centre = unit(axis).astype(dtype), centre.astype(dtype)
+    axis, centre = (axis / np.linalg.norm(axis)).astype(dtype), centre.astype(dtype)
     arm = points - centre
     along = (arm @ axis)[..., None] * axis
     across = arm - along

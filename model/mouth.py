@@ -1,8 +1,8 @@
 """The lips of a head whose mouth is made of edge rings: which ring, which lip, how far to the side.
 
-Ring 0 is the free edge inside the mouth; ring k lies k edges further out.  On FLAME topology ring 3 is
-where the lips touch and ring 8 the vermilion border.  Upper and lower are told apart by connectivity,
-since the inner rims overlap in height on a closed mouth.
+Ring 0 is the free edge inside the mouth; ring k lies k edges further out.  On FLAME topology ring
+3 is where the lips touch and ring 8 the vermilion border.  Upper and lower are told apart by
+connectivity, since the inner rims overlap in height on a closed mouth.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Mouth:
         return self.contact + BORDER
 
     def contact_pairs(self) -> tuple[Integers, Integers]:
-        """Return upper and lower vertices of the contact ring that face each other, right to left."""
+        """Return facing upper and lower vertices of the contact ring, from right to left."""
         ring = self.rings[self.contact]
         upper, lower = (
             sorted((v for v in ring if self.side[v] == side), key=lambda v: self.along[v])
@@ -86,7 +86,7 @@ def read_mouth(
 def _middles(
     positions: Floats, connectivity: Connectivity, rings: list[list[int]], mirror: Integers
 ) -> list[Pair]:
-    """Find the upper and lower midline vertex of each ring, the lips told apart by following edges."""
+    """Find each ring's upper and lower midline vertex, the lips told apart by their edges."""
     middles: list[Pair] = []
     for ring in rings:
         central = [v for v in ring if mirror[v] == v]
@@ -106,15 +106,15 @@ def _middles(
 def _sides(
     positions: Floats, connectivity: Connectivity, rings: list[list[int]], middles: list[Pair]
 ) -> tuple[list[Pair], Integers]:
-    """Find the corners of each ring, and label every ring vertex upper (+1), lower (−1) or corner."""
+    """Find each ring's corners, and label its vertices upper (+1), lower (−1) or corner (0)."""
     side = np.zeros(connectivity.count, dtype=np.int64)
-    loop, corners = rings[0], [_split_loop(positions, rings[0], middles[0], side)]
-    assert len(loop) == len(set(loop))
+    corners = [_split_loop(positions, rings[0], middles[0], side)]
     for ring, (upper, lower) in zip(rings[1:], middles[1:], strict=True):
         inside = set(ring)
+        unbalanced = _hop_difference(connectivity, inside, upper, lower)
         left, right = (
-            _next_corner(positions, connectivity.neighbours[c] & inside, ring, sign)
-            for c, sign in zip(corners[-1], (1, -1), strict=True)
+            _next_corner(positions, connectivity.neighbours[corner] & inside, unbalanced, sign)
+            for corner, sign in zip(corners[-1], (1, -1), strict=True)
         )
         corners.append((left, right))
         between = inside - {left, right}
@@ -139,20 +139,35 @@ def _split_loop(positions: Floats, loop: list[int], middle: Pair, side: Integers
     return left, right
 
 
-def _next_corner(positions: Floats, near: set[int], ring: list[int], sign: int) -> int:
-    """Continue a corner to the next ring: the middle of a fan of three, else the most lateral."""
-    if not near:
-        return max(ring, key=lambda v: sign * positions[v, 0])
-    if len(near) == 3:
-        return sorted(near, key=lambda v: positions[v, 1])[1]
-    return max(near, key=lambda v: sign * positions[v, 0])
+def _next_corner(positions: Floats, near: set[int], unbalanced: dict[int, int], sign: int) -> int:
+    """Continue a corner outwards: the neighbour best half-way round, then the most lateral."""
+    candidates = near or set(unbalanced)
+    return min(candidates, key=lambda v: (unbalanced[v], -sign * positions[v, 0]))
+
+
+def _hop_difference(
+    connectivity: Connectivity, ring: set[int], upper: int, lower: int
+) -> dict[int, int]:
+    """How far each ring vertex is from lying half-way between the two middles, in edges."""
+    counts = []
+    for middle in (upper, lower):
+        hops, front = {middle: 0}, [middle]
+        while front:
+            vertex = front.pop(0)
+            for other in sorted(connectivity.neighbours[vertex] & ring):
+                if other not in hops:
+                    hops[other] = hops[vertex] + 1
+                    front.append(other)
+        counts.append(hops)
+    far = len(ring)
+    return {v: abs(counts[0].get(v, far) - counts[1].get(v, far)) for v in ring}
 
 
 def _along(
     positions: Floats, rings: list[list[int]], middles: list[Pair], corners: list[Pair],
     side: Integers,
 ) -> Floats:  # fmt: skip
-    """Arc-length coordinate of every ring vertex, from −1 (right corner) over 0 to +1 (left corner)."""
+    """Arc-length coordinate of ring vertices: −1 right corner, 0 midline, +1 left corner."""
     along = np.zeros(len(positions))
     for ring, middle, (left, right) in zip(rings, middles, corners, strict=True):
         for which, sign in enumerate((1, -1)):

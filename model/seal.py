@@ -1,8 +1,8 @@
-"""Where the lips meet: they seal at any jaw opening, never pass through each other, and tuck for f/v.
+"""Where the lips meet: they seal at any jaw opening, do not cross, and tuck for f and v.
 
-Works on pairs of facing vertices of the contact ring.  Their displacements spread over the surrounding
-skin by fixed smooth weights, so the whole of it costs one small matrix product per frame.
-Legend: `F` frames, `P` pairs, `N` skin vertices that follow.
+Works on pairs of facing vertices of the contact ring.  Their displacements spread over the
+surrounding skin by fixed smooth weights, so the whole of it costs one small matrix product per
+frame. Legend: `F` frames, `P` pairs, `N` skin vertices that follow.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class LipContact:
         )
 
     def _sealing(self, strengths: Strengths) -> Array:
-        """How far each pair closes (F, P): the seal, and rounding, which purses from the corners."""
+        """How far each pair closes (F, P): sealed, or pursed from the corners by rounding."""
         round_ = strengths["mouthPucker"] * (1 - 0.6 * strengths["mouthFunnel"])
         purse = np.minimum(round_ * (0.30 + 0.55 * self.along**2).astype(round_.dtype), 0.9)
         return np.asarray(1 - (1 - strengths["mouthClose"]) * (1 - purse))
@@ -133,9 +133,7 @@ def lip_contact(face: FaceTopology, teeth: Teeth | None = None) -> LipContact:
     ring = mouth.rings[mouth.contact]
     near = face.surface.distance(ring, 2.2 * face.half_width) < REACH * face.half_width
     known = np.concatenate([upper, lower, mouth.corners[mouth.contact]])
-    spread = face.surface.extend(
-        known, np.eye(len(known)), near, stiffness=nose_stiffness(face)
-    )
+    spread = face.surface.extend(known, np.eye(len(known)), near, stiffness=nose_stiffness(face))
     follow = np.flatnonzero(np.abs(spread).max(1) > 1e-4)
     along = mouth.along[upper]
     rest = p[upper] - p[lower]
@@ -151,7 +149,7 @@ def lip_contact(face: FaceTopology, teeth: Teeth | None = None) -> LipContact:
 
 
 def guess_teeth(face: FaceTopology) -> Teeth:
-    """Guess the upper incisors from the lips: 2 mm below the lip line, 1.6 mm behind the lips' inside."""
+    """Guess the upper incisors: 2 mm below the lip line, 1.6 mm behind the lips' inside."""
     mouth = face.mouth
     inside = list(mouth.middles[max(mouth.contact - 1, 0)])
     front = face.positions[inside, 2].min() - 1.6 * MM

@@ -1,12 +1,14 @@
 """Named shapes that add up, for a rig that does not: correctives, bounded weights, details.
 
-A jaw and lids rotate and lips seal at any jaw opening, while shape keys only add.  So the controls' own
-shapes get company: *correctives* that take over what the sum misses ("jawOpen.half" is an in-between,
-"mouthClose.rest" shuts lips that are parted at rest) and, last, unnamed *details* of one clip.
+A jaw and lids rotate and lips seal at any jaw opening, while shape keys only add.  So the
+controls' own shapes get company: *correctives* that take over what the sum misses ("jawOpen.half"
+is an in-between, "mouthClose.rest" shuts lips that are parted at rest) and, last, unnamed
+*details* of one clip.
 
-The controls' own shapes keep their meaning: each weighs exactly what its control says.  The exception is
-`mouthClose`, which as a shape is ARKit's: it undoes the lips' opening of a full jawOpen, so it weighs
-seal × jawOpen, and an animator who drags both to the same value gets shut lips.
+The controls' own shapes keep their meaning: each weighs exactly what its control says.  The
+exception is `mouthClose`, which as a shape is ARKit's: it undoes the lips' opening of a full
+jawOpen, so it weighs seal × jawOpen, and an animator who drags both to the same value gets shut
+lips.
 
 Legend: `F` frames, `K` shapes, `A` active vertices, `N` = 3 A coordinates.
 """
@@ -117,8 +119,8 @@ def start(columns: Columns, names: tuple[str, ...]) -> Array:
 def build_shapes(evaluate: Evaluate, names: tuple[str, ...], groups: list[Array]) -> ShapeSet:
     """Make the named shapes of a rig.
 
-    `evaluate` turns controls (F, C) into canonical offsets (F, A, 3); `groups` are the active vertices of
-    the left eye, the right eye and the rest.
+    `evaluate` turns controls (F, C) into canonical offsets (F, A, 3); `groups` are the active
+    vertices of the left eye, the right eye and the rest.
     """
     single = np.eye(len(names), dtype=np.float32)
     own = evaluate(single).reshape(len(names), -1)

@@ -129,9 +129,7 @@ def fit_details(
     return directions * peak[:, None], use / peak, errors
 
 
-def _project(
-    packed: NDArray[np.float16], directions: Array, errors: Array
-) -> tuple[Array, Array]:
+def _project(packed: NDArray[np.float16], directions: Array, errors: Array) -> tuple[Array, Array]:
     """Return weights (F, D) of orthonormal directions (D, N) and the errors (F,) they leave."""
     use = np.zeros((len(packed), len(directions)), dtype=np.float32)
     left = np.zeros_like(errors)

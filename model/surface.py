@@ -16,9 +16,7 @@ Mask = NDArray[np.bool_]
 class Surface:
     """Differential operators of skin triangles (T, 3) over positions (V, 3)."""
 
-    def __init__(
-        self, positions: Floats, triangles: Integers, connectivity: Connectivity
-    ) -> None:
+    def __init__(self, positions: Floats, triangles: Integers, connectivity: Connectivity) -> None:
         self.positions = positions
         self.neighbours = connectivity.neighbours
         self._assemble(triangles)
@@ -59,7 +57,7 @@ class Surface:
         inside = (i >= 0) & (j >= 0)
         size = len(vertices)
         flat = np.bincount(i[inside] * size + j[inside], -self.weight[inside], size * size)
-        matrix = flat.reshape(size, size)
+        matrix: Floats = flat.reshape(size, size).astype(np.float64)
         matrix[np.arange(size), np.arange(size)] = -matrix.sum(1)
         return matrix
 
@@ -70,8 +68,9 @@ class Surface:
         """Spread `values` (n, D) at vertices `known` (n,) smoothly over the `free` mask (V,).
 
         Every other vertex is held at zero.  `order` 1 is harmonic (continuous), 2 biharmonic
-        (smooth at the handles and at the edge).  `stiffness` (V,), per fourth power of length, holds
-        vertices near zero softly: the field dies out over stiffness^(-1/4).  Returns (V, D).
+        (smooth at the handles and at the edge).  `stiffness` (V,), per fourth power of length,
+        holds vertices near zero softly: the field dies out over stiffness^(-1/4).  Returns (V,
+        D).
         """
         known = np.asarray(known, dtype=np.int64)
         handles = np.asarray(values, dtype=np.float64).reshape(len(known), -1)

@@ -1,8 +1,9 @@
 """A head mesh → its parts, frame, lips, lids and landmarks, from its own edges and shape.
 
-Any identity, unit, axes and pose of FLAME's connectivity works, with eyeballs (5,023 vertices) or without
-(3,931), and so does another head built the same way: one skin with two open edge loops (mouth, neck),
-lips made of rings, eye sockets that close behind the eye.  Everything else is refused in a sentence.
+Any identity, unit, axes and pose of FLAME's connectivity works, with eyeballs (5,023 vertices) or
+without (3,931), and so does another head built the same way: one skin with two open edge loops
+(mouth, neck), lips made of rings, eye sockets that close behind the eye.  Everything else is
+refused in a sentence.
 """
 
 from __future__ import annotations
@@ -56,8 +57,20 @@ class FaceTopology:
 
     @classmethod
     def from_mesh(cls, vertices: ArrayLike, triangles: ArrayLike) -> FaceTopology:
-        """Read vertices (V, 3) and triangles (T, 3); raise `FaceError` where this is no such head."""
+        """Read vertices (V, 3) and triangles (T, 3); raise `FaceError` where they are no head."""
         points, faces = _checked(vertices, triangles)
+        try:
+            with np.errstate(divide="raise", invalid="raise"):
+                return cls._read(points, faces)
+        except (ArithmeticError, LookupError, ValueError, np.linalg.LinAlgError) as error:
+            raise FaceError(
+                "This mesh is connected like a head, but its shape is not a face's.",
+                "Check that it is one whole neutral head whose vertices keep their order.",
+            ) from error
+
+    @classmethod
+    def _read(cls, points: Floats, faces: Integers) -> FaceTopology:
+        """Read a mesh whose arrays are sound; may raise anything where the shape is no face's."""
         connectivity = Connectivity(faces, len(points))
         label = connectivity.component
         skin = np.flatnonzero(label == np.bincount(label).argmax())
@@ -115,11 +128,12 @@ class FaceTopology:
     @property
     def mouth_centre(self) -> Floats:
         """Middle of the lips' contact (3,)."""
-        return self.positions[list(self.mouth.middles[self.mouth.contact])].mean(0)
+        middles = list(self.mouth.middles[self.mouth.contact])
+        return np.asarray(self.positions[middles].mean(0))
 
     def point(self, name: str) -> Floats:
         """Position (3,) of a landmark."""
-        return self.positions[self.landmarks[name]]
+        return np.asarray(self.positions[self.landmarks[name]])
 
     def nearest(self, point: Floats) -> int:
         """Return the skin vertex nearest a canonical point (3,)."""
@@ -153,12 +167,12 @@ def _open_edges(
     loops = [loop for loop in connectivity.loops if connectivity.component[loop[0]] == part]
     if len(loops) != 2:
         raise FaceError(
-            f"The skin of this head has {len(loops)} open edge loops, but a FLAME-topology head has "
-            "two: the mouth and the neck.",
+            f"The skin of this head has {len(loops)} open edge loops, but a FLAME-topology head "
+            "has two: the mouth and the neck.",
             "Use a FLAME-topology head or the demo head.",
         )
-    length = [np.linalg.norm(points[loop] - points[np.roll(loop, 1)], axis=1).sum() for loop in loops]
-    neck = int(np.argmax(length))
+    sides = [points[loop] - points[np.roll(loop, 1)] for loop in loops]
+    neck = int(np.argmax([np.linalg.norm(side, axis=1).sum() for side in sides]))
     return loops[neck], loops[1 - neck]
 
 
@@ -167,7 +181,8 @@ def _mirror(p: Floats, connectivity: Connectivity, loop: list[int], skin: Intege
 
     What the walk cannot pair (and every other component) is paired with the nearest mirrored point.
     """
-    half_edges, count, best = connectivity.opposite, len(loop), (0.25, {})
+    half_edges, count = connectivity.opposite, len(loop)
+    best: tuple[float, dict[int, int]] = (0.25, {})
     central = np.argsort(-(p[loop, 1] - 2 * np.abs(p[loop, 0])))
     for i in central[:6]:
         before, here, after = loop[i - 1], loop[i], loop[(i + 1) % count]

@@ -42,7 +42,7 @@ def upper_fields(face: FaceTopology) -> Fields:
 def _outward_normals(face: FaceTopology) -> Floats:
     """Vertex normals (V, 3) that point out of the head, however its triangles are wound."""
     normals = vertex_normals(face.positions, face.triangles)
-    return normals * np.sign(normals[face.landmarks["nose_tip"], 2])
+    return np.asarray(normals * np.sign(normals[face.landmarks["nose_tip"], 2]))
 
 
 def _cheek(
@@ -143,4 +143,4 @@ def _quadratic(values: Floats, at: Floats) -> Floats:
 def _slide(normals: Floats, motion: Floats) -> Floats:
     """Keep motions (n, 3) near the surface: skin slides over the bone rather than leave it."""
     outwards = (normals * motion).sum(1, keepdims=True)
-    return motion - 0.85 * normals * outwards
+    return np.asarray(motion - 0.85 * normals * outwards)
