@@ -27,6 +27,7 @@ COMMANDS = {
     "evaluate": ("evaluate", "measure motions against recordings"),
     "synthetic": ("synthetic", "make a training set in VOCASET's layout, to try things out"),
     "corpus": ("corpus", "build the speech corpus the bundled model learns from"),
+    "bundle": ("bundle", "ship a trained model: half precision, listed with its hash"),
     "head": ("head", "build the demo head"),
     "preview": ("preview", "picture or film a motion without Blender"),
 }
