@@ -18,7 +18,6 @@ from . import catalogue, chores, display, jobs, preferences, report, runtime
 from .errors import LipSyncError, SetupError
 from .operators import refuse
 from .process import carry
-from .proof import write_test_sound
 from .schedule import Task
 from .worker import package_root, worker_command
 
@@ -213,7 +212,8 @@ class DIFFSPEAKER_OT_check_setup(bpy.types.Operator):
         folder = Path(tempfile.mkdtemp(prefix="check-", dir=preferences.work_folder()))
         payload = SimpleNamespace(clip="Set-up check", folder=folder)
         fields = {
-            "audio": str(write_test_sound(folder / "test.wav")),
+            "audio": str(package_root() / "model" / "samples" / "vivian.flac"),
+            "span": [1.5, 1.0],
             "face": "demo",
             "device": preferences.get().device,
             "output": str(folder / "motion.npz"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from diffspeaker_blender import motion
-from diffspeaker_blender.proof import write_test_sound
+from tests.fakes.sound import write_test_sound
 from diffspeaker_blender.schedule import Schedule, State, Task
 from diffspeaker_blender.worker import Worker
 

@@ -42,7 +42,7 @@ def addon(empty, monkeypatch, tmp_path):
 @pytest.fixture
 def line(tmp_path):
     """Return one second of sound."""
-    from diffspeaker_blender.proof import write_test_sound
+    from tests.fakes.sound import write_test_sound
 
     return write_test_sound(tmp_path / "line one.wav")
 

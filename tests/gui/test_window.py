@@ -61,7 +61,7 @@ def _build():
 
 def _write_sound(path):
     """Write three seconds of voice: a line of real speech where there is one, else by rule."""
-    from diffspeaker_blender.proof import write_test_sound
+    from tests.fakes.sound import write_test_sound
 
     try:
         shutil.copy(shared("data/lips_grid/bbaf2n.wav"), path)

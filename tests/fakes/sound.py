@@ -1,4 +1,4 @@
-"""A second of voice made by rule, to prove a set-up without anyone's recording."""
+"""A second of voice made by rule, for tests that need a sound and nobody's recording."""
 
 from __future__ import annotations
 

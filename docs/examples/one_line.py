@@ -1,0 +1,15 @@
+"""Let a head speak one sound file, and write it as glTF.
+
+    blender --background head.blend --python one_line.py -- line.wav out.glb [HEAD]
+
+`generate` blocks until the keys are there and raises RuntimeError with a sentence when it cannot.
+"""
+
+import sys
+
+import bpy
+
+sound, target, *head = sys.argv[sys.argv.index("--") + 1 :]
+bpy.ops.diffspeaker.generate(audio=sound, head=head[0] if head else "", start_frame=1)
+print(bpy.context.window_manager.diffspeaker.message)
+bpy.ops.diffspeaker.export(filepath=target, head=head[0] if head else "")
