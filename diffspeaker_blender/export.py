@@ -257,6 +257,7 @@ def _gltf(path: Path, kind: str, simple: bool) -> None:
         export_morph_animation=True,
         export_animations=True,
         export_optimize_animation_size=False,
+        export_anim_slide_to_zero=True,  # begins with the sound beside it
         **_known(bpy.ops.export_scene.gltf, motion),
     )
 
