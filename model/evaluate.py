@@ -175,7 +175,7 @@ def run_lips(arguments: argparse.Namespace) -> int:
 
     checkpoint = str(BUNDLED) if arguments.model == "bundled" else arguments.model
     result = lips.evaluate(arguments.lips, checkpoint, device=arguments.device)
-    print(lips.report(result))
+    print(lips.format_table(result))
     return 0
 
 

@@ -101,7 +101,7 @@ def silence_rows(phone: Phone, speech_follows: bool, rest: Aim, timing: Timing) 
     if not speech_follows or length < 0.25:
         return [Row(rest, 1.0, phone.start, phone.end, SILENCE)]
     turn = phone.end - min(timing.breath, 0.6 * length)
-    ready = replace(rest, opening=timing.ready, jaw=2 * timing.ready)
+    ready = replace(rest, opening=timing.ready, jaw=2 * timing.ready, pucker=0.08, spread=0.0)
     return [
         Row(rest, 1.0, phone.start, turn, SILENCE),
         Row(ready, 1.0, turn, phone.end, SILENCE),

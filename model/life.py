@@ -6,9 +6,9 @@
 
 Statistics: people blink about 17 times a minute at rest and 26 in conversation, at log-normal
 intervals (Bentivoglio et al. 1997), often at pauses and with stresses; lids fall about twice as
-fast as they rise and many blinks are incomplete.  Brow raises go with pitch accents in most,
-not all, cases (Cavé et al. 1996) and begin a little before the vowel.  Chance comes from `numpy`'s seeded
-generator, one stream a kind, so that changing one sound does not reshuffle the rest of the clip.
+fast as they rise and many blinks are incomplete.  Brow raises go with pitch accents in most, not
+all, cases (Cavé et al. 1996) and begin a little before the vowel.  Chance comes from `numpy`'s
+seeded generator, one stream a kind, so that changing one sound does not reshuffle the rest.
 """
 
 from __future__ import annotations

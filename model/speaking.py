@@ -59,7 +59,7 @@ class Timing:
     rise: float = 0.080
     fall: float = 0.110
     hold: float = 0.700
-    lips_lead: float = 0.050
+    lips_lead: float = 0.020
     smooth: float = 0.016
     jaw_smooth: float = 0.030
     loudness: float = 0.06
