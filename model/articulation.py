@@ -182,27 +182,6 @@ class Rig:
         whole[:, self._head.active] = self.to_mesh(shapes.reshape(len(shapes), -1, 3))
         return whole
 
-    @cached_property
-    def _shapes(self) -> ShapeSet:
-        """The named shapes, made when first asked for."""
-        eyes = [np.concatenate([eye.ball, eye.lids]) for eye in self._head.eyes]
-        rest = np.setdiff1d(np.arange(len(self._head.active)), np.concatenate(eyes))
-        return build_shapes(self._exact, CONTROLS, [*eyes, rest])
-
-    def _exact(self, weights: FloatArray) -> FloatArray:
-        """Canonical offsets (F, A, 3) of the active vertices for few frames."""
-        return np.concatenate([moved for _, moved in self.motion(weights)])
-
-    def _whole(self, shapes: FloatArray) -> FloatArray:
-        """Spread canonical shapes (K, 3 A) over the mesh, in its units and axes (K, V, 3)."""
-        whole = np.zeros((len(shapes), self._head.vertex_count, 3), dtype=np.float32)
-        whole[:, self._head.active] = self.to_mesh(shapes.reshape(len(shapes), -1, 3))
-        return whole
-
-    def _central(self) -> NDArray[np.int64]:
-        """Return the lip pairs whose opening counts: the middle third."""
-        return np.flatnonzero(np.abs(self._head.contact.along) < 0.3)
-
     def _move(self, weights: FloatArray) -> FloatArray:
         """Canonical offsets (f, A, 3) of the active vertices; the order of the steps matters."""
         head = self._head
