@@ -206,7 +206,8 @@ def require_runtime() -> Path:
 
 def new_worker() -> Worker:
     """Return a worker for the chosen Python; it starts with its first request."""
-    command = worker_command(require_runtime(), package_root())
+    rigs = str(cache_folder() / "rigs")
+    command = worker_command(require_runtime(), package_root(), "serve", "--cache", rigs)
     return Worker(command, log_file=cache_folder() / "worker.log")
 
 

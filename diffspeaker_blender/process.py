@@ -36,7 +36,8 @@ _SIGNALS = {
     "SIGBUS": "crashed (bus error), often a full disk",
 }
 _HINTS = (
-    (r"No module named '?(torch|transformers|numpy|soundfile|soxr|safetensors)",
+    (r"(?:No module named '?|needs the Python package \"?)"
+     r"(torch|numpy|soundfile|soxr|safetensors)\b",
      "This Python lacks {0}: install the model runtime in the preferences."),
     (r"No module named '?model|model.__init__\.py",
      "The extension's files are incomplete: install the extension again."),

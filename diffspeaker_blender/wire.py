@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 PROTOCOL = 1
+LONGEST_LOG = 4 * 2**20  # bytes
 LONGEST_LINE = 4 * 2**20  # bytes; an event is a few hundred, a long report some thousand
 
 
@@ -140,13 +141,17 @@ def _sort(line: bytes, inbox: queue.Queue[Any], tail: collections.deque[str]) ->
 
 
 def read_log(stream: BinaryIO, tail: collections.deque[str], log_file: Path | None) -> None:
-    """Keep the last lines of the worker's log, and all of it in `log_file` when given."""
+    """Keep the last lines of the worker's log, and more of it in `log_file` when given.
+
+    The file goes on from one worker to the next until it has `LONGEST_LOG` bytes, then starts anew.
+    """
     with contextlib.ExitStack() as stack:
         stack.enter_context(stream)
         file: BinaryIO | None = None
         if log_file is not None:
             with contextlib.suppress(OSError):
-                file = stack.enter_context(log_file.open("ab", buffering=0))
+                grown = log_file.is_file() and log_file.stat().st_size > LONGEST_LOG
+                file = stack.enter_context(log_file.open("wb" if grown else "ab", buffering=0))
         with contextlib.suppress(OSError, ValueError):
             while line := stream.readline(16384):
                 tail.append(line.decode("utf-8", "replace").rstrip())

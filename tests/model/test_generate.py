@@ -223,7 +223,7 @@ def test_a_cancel_is_heard_at_every_point(world, session, tmp_path, model):
 
     generate(request, session=session, cancelled=count)
     (tmp_path / "a.npz").unlink()
-    for limit in range(asked):
+    for limit in range(0, asked, 1 if model == "vertices" else 7):
         calls = iter([False] * limit)
         with pytest.raises(Cancelled):
             generate(request, session=session, cancelled=lambda calls=calls: next(calls, True))

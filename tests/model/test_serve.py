@@ -281,6 +281,17 @@ def _runs(pid: int) -> bool:
     return subprocess.run(["ps", "-p", str(pid)], capture_output=True, check=False).returncode == 0
 
 
+def test_a_python_without_torch_is_named_in_the_reason():
+    lacking = [*COMMAND[:1], "-S", *COMMAND[1:]]  # no site-packages
+    worker = Worker(lacking)
+    ended = worker.wait(worker.generate(audio="a.wav"), timeout=60)
+    worker.stop()
+    assert isinstance(ended, Failed)
+    assert ended.kind == "worker"
+    assert "lacks" in ended.hint
+    assert "install the model runtime" in ended.hint
+
+
 def test_ready_comes_within_three_seconds():
     """The best of three, in wall or processor time: the machine may be busy."""
     best = 99.0
