@@ -64,7 +64,7 @@ def speech_curves(
     blended = blend(times, as_gestures(spoken, gains, manner, timing, sounds), timing, manner.flank)
     tracks = {name: smoothed(blended[:, i], timing.smooth * fps) for i, name in enumerate(TRACKS)}
     tracks["jaw"] = smoothed(tracks["jaw"], timing.jaw_smooth * fps)
-    touches = contacts(times, spoken, manner, timing, fps, sounds)
+    touches = contacts(times, spoken, timing, fps, sounds)
     return as_controls(tracks, touches, manner)
 
 

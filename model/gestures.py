@@ -12,11 +12,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .phonemes import ROUNDED, SILENCE, VOWELS, Aim, Phone
+from .phonemes import ROUNDED, SILENCE, TONGUE_STOPS, VOWELS, Aim, Phone
 from .speaking import Manner, Timing
 
 Array = npt.NDArray[np.float64]
-Span = tuple[float, float, float, float]
 Sounds = Mapping[str, tuple[Aim, ...]]
 
 TRACKS = ("opening", "jaw", "pucker", "funnel", "spread", "press")
@@ -24,6 +23,15 @@ GRIPS = ("grip", "bite", "lips", "lips", "lips", "lips")
 CONTACTS = ("seal", "tuck", "tongue", "tip", "back")
 BLOCK = 240  # frames blended at once, against the gestures near them
 REACH = 0.6  # seconds beyond which no gesture is felt; longer than lead + rise
+
+
+class Span(NamedTuple):
+    """A contact in time: seconds to rise, when it is on and when off, seconds to fall."""
+
+    rise: float
+    on: float
+    off: float
+    fall: float
 
 
 class Row(NamedTuple):
@@ -68,6 +76,10 @@ def as_gestures(
             end = start + aim.share * (phone.end - phone.start)
             rows.append(Row(aim, float(gain), start, end, phone.name))
             start = end
+    if rows[0].name == SILENCE:
+        rows[0] = rows[0]._replace(start=rows[0].start - REACH)
+    if rows[-1].name == SILENCE:
+        rows[-1] = rows[-1]._replace(end=rows[-1].end + REACH)
     rest = sounds[SILENCE][0].opening
     return Gestures(
         np.array([row_targets(row, manner, rest) for row in rows]),
@@ -123,7 +135,7 @@ def blend(times: Array, gestures: Gestures, timing: Timing, slower: float) -> Ar
         now = times[low : low + BLOCK]
         near = (gestures.end > now[0] - REACH) & (gestures.start < now[-1] + REACH)
         start, end = gestures.start[near] - timing.lead, gestures.end[near] - timing.lead
-        release = start + timing.hold * (end - start)
+        release = np.maximum(start + timing.hold * (end - start), end - timing.tail)
         down = 1.0 - flank((now[:, None] - release) / fall)  # F G
         vertical = flank((now[:, None] - start) / rise + 1.0) * down
         shapes = flank((now[:, None] - start + early[near]) / rise + 1.0) * down
@@ -147,7 +159,6 @@ def smoothed(curve: Array, frames: float) -> Array:
 def contacts(
     times: Array,
     phones: Sequence[Phone],
-    manner: Manner,
     timing: Timing,
     fps: float,
     sounds: Sounds,
@@ -165,32 +176,37 @@ def contacts(
 
 
 def contact_span(name: str, phones: Sequence[Phone], place: int, timing: Timing) -> Span:
-    """Return (rise, on, off, fall) of a contact: rise and fall durations, on and off times in s.
+    """Return when a contact rises, is on, goes off, and falls (see `Span`)."""
+    phone = phones[place]
+    if name == "seal":
+        return seal_span(phones, place, timing)
+    flank_time = 0.09 if name == "tuck" else 0.06
+    return Span(flank_time, phone.start - timing.lead / 2, phone.end - 0.02, flank_time)
 
-    The flanks of a closure take at most about half of the neighbouring sounds, so that a vowel
-    between two closures still opens ("my mum").
+
+def seal_span(phones: Sequence[Phone], place: int, timing: Timing) -> Span:
+    """Return when the lips shut for a sound.
+
+    Real lips are early: some 70 ms before the first sound of an utterance, and within the tongue's
+    own closure for a t, d or n before it ("in blue", "white by").  The flanks take at most about
+    half of the neighbouring sounds, so that a vowel between two closures still opens ("my mum").
     """
     phone = phones[place]
     before = phones[place - 1] if place else phone
     after = phones[place + 1] if place + 1 < len(phones) else phone
-    if name != "seal":
-        ahead = 0.09 if name == "tuck" else 0.06
-        return ahead, phone.start - 0.5 * timing.lead, phone.end - 0.02, ahead
-    on = phone.start - timing.lead - (0.03 if before.name == SILENCE else 0.0)
-    off = max(phone.end - timing.lead, on + 0.045)
+    early = 0.0
+    if before.name == SILENCE:
+        early = timing.first_early
+    elif before.name in TONGUE_STOPS:
+        early = min(0.5 * (before.end - before.start), 0.05)
+    on = phone.start - timing.shut_early - early
+    off = max(phone.end - timing.part_early, phone.start - timing.shut_early + 0.04)
     rise = float(np.clip(0.55 * (before.end - before.start), 0.035, 0.080))
     fall = float(np.clip(0.45 * (after.end - after.start), 0.035, 0.080))
-    return rise, on, off, fall
+    return Span(rise, on, off, fall)
 
 
-def impose(
-    curve: Array,
-    strength: float,
-    span: tuple[float, float, float, float],
-    fps: float,
-    *,
-    snap: bool,
-) -> None:
+def impose(curve: Array, strength: float, span: Span, fps: float, *, snap: bool) -> None:
     """Raise a curve to a contact, in place; with ``snap`` its plateau covers at least one frame."""
     rise, on, off, fall = span
     if snap and np.ceil(on * fps) > np.floor(off * fps):

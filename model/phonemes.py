@@ -60,10 +60,10 @@ SOUNDS: dict[str, tuple[Aim, ...]] = {
     "AA": (Aim(0.140, 0.81, 0.50, 1.0, spread=0.04, lips=0.6),),
     "AE": (Aim(0.124, 0.73, 0.44, 1.0, spread=0.22, lips=0.7),),
     "AH": (Aim(0.105, 0.63, 0.32, 0.8, lips=0.35),),
-    "AO": (Aim(0.121, 0.75, 0.42, 1.0, pucker=0.22, funnel=0.17, lips=0.8),),
+    "AO": (Aim(0.121, 0.75, 0.42, 1.0, pucker=0.16, funnel=0.17, lips=0.8),),
     "AW": (
         Aim(0.159, 0.91, 0.50, 1.0, spread=0.06, lips=0.6, share=0.6),
-        Aim(0.083, 0.59, 0.24, 0.8, pucker=0.38, funnel=0.11, lips=0.8, share=0.4),
+        Aim(0.083, 0.59, 0.24, 0.8, pucker=0.26, funnel=0.11, lips=0.8, share=0.4),
     ),
     "AY": (
         Aim(0.143, 0.89, 0.48, 1.0, spread=0.08, lips=0.6, share=0.6),
@@ -107,14 +107,14 @@ SOUNDS: dict[str, tuple[Aim, ...]] = {
     "CH": (Aim(0.088, 0.82, 0.10, 1.0, pucker=0.17, funnel=0.41, lips=0.9),),
     "JH": (Aim(0.087, 0.83, 0.11, 1.0, pucker=0.15, funnel=0.38, lips=0.9),),
     # glides and the back of the mouth
-    "R": (Aim(0.050, 0.73, 0.16, 0.5, pucker=0.30, funnel=0.11, lips=0.75),),
+    "R": (Aim(0.050, 0.73, 0.16, 0.5, pucker=0.20, funnel=0.08, lips=0.75),),
     "W": (Aim(0.032, 1.29, 0.10, 0.8, pucker=0.54, funnel=0.03, lips=1.0),),
     "Y": (Aim(0.086, 0.55, 0.14, 0.6, spread=0.29, lips=0.6),),
     "K": (Aim(0.105, 0.34, 0.18, 0.35, back=1.0),),
     "G": (Aim(0.092, 0.34, 0.18, 0.35, back=1.0),),
     "NG": (Aim(0.093, 0.35, 0.18, 0.35, back=1.0),),
     "HH": (Aim(0.113, 0.20, 0.22, 0.2),),
-    SILENCE: (Aim(0.020, 0.60, 0.03, 0.5, spread=0.15, lips=0.35),),
+    SILENCE: (Aim(0.012, 0.60, 0.03, 0.5, spread=0.15, lips=0.35),),
 }
 
 VOWELS = frozenset(
@@ -122,6 +122,7 @@ VOWELS = frozenset(
 )
 OPEN_VOWELS = frozenset({"AA", "AE", "AH", "AO", "AW", "AY", "EH"})
 BILABIALS = frozenset({"P", "B", "M"})
+TONGUE_STOPS = frozenset({"T", "D", "N"})
 LABIODENTALS = frozenset({"F", "V"})
 ROUNDED = frozenset({"AO", "OW", "OY", "UH", "UW", "ER", "W", "R", "SH", "ZH", "CH", "JH"})
 

@@ -46,25 +46,32 @@ class Timing:
     Attributes:
         lead: how much earlier than its sound a gesture holds.
         rise, fall: flanks before and after the hold.
-        hold: part of the sound's duration that the hold covers.
+        hold: part of the sound's duration that the hold covers, or all but ``tail`` of a long one.
+        tail: see ``hold``.
         lips_lead: extra lead of rounded sounds' lip shapes.
         smooth: standard deviation of the last smoothing.
         jaw_smooth: the same for the heavier jaw.
         loudness: gain of the opening per standard deviation of loudness, for vowels.
         ready: opening with which one waits to speak, from ``breath`` seconds before.
         breath: see ``ready``.
+        shut_early, part_early: how much before their sound begins and ends the lips shut and part.
+        first_early: how much earlier still they shut when silence comes before.
     """
 
     lead: float = 0.020
     rise: float = 0.080
     fall: float = 0.110
     hold: float = 0.700
+    tail: float = 0.060
     lips_lead: float = 0.020
     smooth: float = 0.016
     jaw_smooth: float = 0.030
     loudness: float = 0.06
     ready: float = 0.070
-    breath: float = 0.6
+    breath: float = 0.5
+    shut_early: float = 0.020
+    part_early: float = 0.025
+    first_early: float = 0.035
 
 
 TIMING = Timing()
