@@ -71,16 +71,17 @@ class FeatureExtractor(nn.Module):
         """Fold the group norm into the first convolution: weight (G, 1, k) and bias (G).
 
         Each group is one channel, so its mean and variance over the clip are w·m and wᵀRw, with m
-        and R the mean and covariance of the clip's strided windows: no pass over the output.
+        and R the mean and covariance of the clip's strided windows: no pass over the output. In
+        double precision, hence on the CPU (Apple GPUs have none).
         """
         layer = cast(ConvLayer, self.conv_layers[0])
-        seen = clip.double().unfold(0, self.kernels[0], self.strides[0])  # (S', k)
+        seen = clip.cpu().double().unfold(0, self.kernels[0], self.strides[0])  # (S', k)
         mean = seen.mean(0)
         covariance = seen.mT @ seen / len(seen) - torch.outer(mean, mean)
-        weight = layer.conv.weight.double()[:, 0]  # (G, k)
+        weight = layer.conv.weight.cpu().double()[:, 0]  # (G, k)
         variance = ((weight @ covariance) * weight).sum(1).clamp(min=0)
-        scale = layer.layer_norm.weight.double() / torch.sqrt(variance + layer.layer_norm.eps)
-        bias = layer.layer_norm.bias.double() - scale * (weight @ mean)
+        scale = layer.layer_norm.weight.cpu().double() / torch.sqrt(variance + layer.layer_norm.eps)
+        bias = layer.layer_norm.bias.cpu().double() - scale * (weight @ mean)
         kind = layer.conv.weight
         return (scale[:, None] * weight).to(kind)[:, None], bias.to(kind)
 

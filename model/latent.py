@@ -262,7 +262,7 @@ def _weights_key(model: DiffSpeaker) -> tuple[Any, ...]:
 
 def square_root(gram: Tensor) -> Tensor:
     """Return L (D, D) with L Lᵀ = gram; by eigenvalues when it is not of full rank."""
-    wide = gram.double()
+    wide = gram.cpu().double()  # Apple GPUs have no double precision
     factor, failed = torch.linalg.cholesky_ex(wide)
     if int(failed):
         values, vectors = torch.linalg.eigh(wide)

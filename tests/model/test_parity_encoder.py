@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from model.errors import Cancelled
 from model.spec import HUBERT_BASE
 from model.watch import Watch
 from tests.model import parity
+from tests.shared import shared
 
 SINGLE = 1e-5
 
@@ -53,6 +56,14 @@ def test_normalisation_is_the_recorded_one() -> None:
     arrays = parity.Arrays("audio.npz")
     out = speech.normalise(arrays["norm_in"][None])[0]
     torch.testing.assert_close(out, arrays["norm_out"], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["hubert_base_ls960", "wav2vec2_base_960h"])
+def test_the_base_sizes_are_the_recorded_configurations(name: str) -> None:
+    text = shared(f"reference/parity/encoder_{name}.json").read_text(encoding="utf-8")
+    recorded = json.loads(text)
+    assert {key: recorded[key] for key in HUBERT_BASE} == HUBERT_BASE
+    assert len(hubert.HubertEncoder(recorded | {"num_hidden_layers": 1}).encoder.layers) == 1
 
 
 def test_pieces_of_any_size_give_the_same_features(monkeypatch: pytest.MonkeyPatch) -> None:
