@@ -28,6 +28,7 @@ COMMANDS = {
     "synthetic": ("synthetic", "make a training set in VOCASET's layout, to try things out"),
     "corpus": ("corpus", "build the speech corpus the bundled model learns from"),
     "bundle": ("bundle", "ship a trained model: half precision, listed with its hash"),
+    "fit": ("fit", "fit the gestures of speech to lips measured on video"),
     "head": ("head", "build the demo head"),
     "preview": ("preview", "picture or film a motion without Blender"),
 }

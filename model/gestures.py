@@ -131,6 +131,7 @@ def blend(times: Array, gestures: Gestures, timing: Timing, slower: float) -> Ar
     tracks = np.zeros((len(times), len(TRACKS)))
     early = np.where(gestures.heavy, timing.lips_lead, 0.0)
     rise, fall = timing.rise * slower, timing.fall * slower
+    lips_rise = np.where(gestures.heavy, timing.lips_rise * slower, rise)
     for low in range(0, len(times), BLOCK):
         now = times[low : low + BLOCK]
         near = (gestures.end > now[0] - REACH) & (gestures.start < now[-1] + REACH)
@@ -138,7 +139,7 @@ def blend(times: Array, gestures: Gestures, timing: Timing, slower: float) -> Ar
         release = np.maximum(start + timing.hold * (end - start), end - timing.tail)
         down = 1.0 - flank((now[:, None] - release) / fall)  # F G
         vertical = flank((now[:, None] - start) / rise + 1.0) * down
-        shapes = flank((now[:, None] - start + early[near]) / rise + 1.0) * down
+        shapes = flank((now[:, None] - start + early[near]) / lips_rise[near] + 1.0) * down
         for columns, pull in ((slice(0, 2), vertical), (slice(2, None), shapes)):
             grips, targets = gestures.grips[near, columns], gestures.targets[near, columns]
             total = pull @ grips + 1e-6

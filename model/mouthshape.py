@@ -46,6 +46,14 @@ def mouth_width(jaw: Array, pucker: Array, funnel: Array, spread: Array) -> Arra
     return 0.495 - 0.0615 * jaw - 0.1945 * pucker - 0.153 * funnel + 0.121 * spread
 
 
+def lip_opening(controls: npt.NDArray[np.floating]) -> Array:
+    """Return the inner opening (F,) of whole control curves (F, C): jaw, lips, tuck and seal."""
+    names = ["jawOpen", "mouthPucker", "mouthFunnel", "mouthLowerDownLeft", "mouthUpperUpLeft"]
+    opening = unsealed_opening(*(controls[:, INDEX[name]].astype(np.float64) for name in names))
+    tucked = opening * (1 - 0.5 * controls[:, INDEX["lipTuck"]])
+    return np.maximum(tucked - controls[:, INDEX["mouthClose"]] * (opening + OVERLAP), 0.0)
+
+
 LOWER_SHARE, UPPER_SHARE = 0.6, 0.35
 """How far lowerDown and upperUp go in parting the lips, per unit of parting."""
 

@@ -48,7 +48,7 @@ class Timing:
         rise, fall: flanks before and after the hold.
         hold: part of the sound's duration that the hold covers, or all but ``tail`` of a long one.
         tail: see ``hold``.
-        lips_lead: extra lead of rounded sounds' lip shapes.
+        lips_lead, lips_rise: extra lead of rounded sounds' lip shapes, and their rise.
         smooth: standard deviation of the last smoothing.
         jaw_smooth: the same for the heavier jaw.
         loudness: gain of the opening per standard deviation of loudness, for vowels.
@@ -64,6 +64,7 @@ class Timing:
     hold: float = 0.700
     tail: float = 0.060
     lips_lead: float = 0.020
+    lips_rise: float = 0.1
     smooth: float = 0.016
     jaw_smooth: float = 0.030
     loudness: float = 0.06
