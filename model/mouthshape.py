@@ -54,7 +54,7 @@ def lip_opening(controls: npt.NDArray[np.floating]) -> Array:
     return np.maximum(tucked - controls[:, INDEX["mouthClose"]] * (opening + OVERLAP), 0.0)
 
 
-LOWER_SHARE, UPPER_SHARE = 0.6, 0.35
+LOWER_SHARE, UPPER_SHARE = 0.55, 0.40
 """How far lowerDown and upperUp go in parting the lips, per unit of parting."""
 
 

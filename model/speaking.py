@@ -30,10 +30,12 @@ class Manner:
 
 
 MANNERS: dict[str, Manner] = {
-    "neutral": Manner(),
-    "mumbled": Manner(0.52, 0.55, 0.75, 0.7, 1.2, 0.3),
-    "energetic": Manner(1.22, 1.12, 1.1, 1.6, 0.95, 1.3),
-    "over-articulated": Manner(1.32, 1.35, 1.6, 0.8, 0.9, 1.8),
+    "neutral": Manner(opening=1.05),
+    "mumbled": Manner(opening=0.55, lips=0.55, grip=0.75, loudness=0.7, flank=1.2, press=0.3),
+    "energetic": Manner(opening=1.28, lips=1.2, grip=1.1, loudness=1.6, flank=0.95, press=1.3),
+    "over-articulated": Manner(
+        opening=1.42, lips=1.5, grip=1.6, loudness=0.8, flank=0.9, press=1.8
+    ),
 }
 STYLES: tuple[str, ...] = tuple(MANNERS)
 """Names of the speaking styles; they can be mixed."""

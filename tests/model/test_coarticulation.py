@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from model.articulation import CONTROLS, INDEX
 from model.coarticulation import LIFE_CONTROLS, SPEECH_CONTROLS, STYLES, Phone, speech_curves
 from model.errors import StyleError
-from model.mouthshape import lip_opening, mouth_width, share_opening, unsealed_opening
+from model.mouthshape import (
+    LOWER_SHARE,
+    UPPER_SHARE,
+    lip_opening,
+    mouth_width,
+    share_opening,
+    unsealed_opening,
+)
 from model.phonemes import BILABIALS, OPEN_VOWELS, SOUNDS, sound_of
 
 SILENT = np.zeros(0)
@@ -191,7 +198,7 @@ def test_jaw_and_lips_together_give_the_opening_asked_for():
     opening, jaw = random.uniform(0, 0.18, 200), random.uniform(0, 0.6, 200)
     pucker, funnel = random.uniform(0, 0.6, 200), random.uniform(0, 0.4, 200)
     jaw, part, narrow = share_opening(opening, jaw, pucker, funnel, np.zeros(200))
-    open_ = unsealed_opening(jaw, pucker, funnel, 0.6 * part, 0.35 * part)
+    open_ = unsealed_opening(jaw, pucker, funnel, LOWER_SHARE * part, UPPER_SHARE * part)
     got = np.maximum(open_ - narrow * (open_ + 0.016), 0)
     assert np.abs(got - opening).max() < 0.02
     assert mouth_width(jaw, pucker, funnel, 0 * jaw).min() > 0.2
