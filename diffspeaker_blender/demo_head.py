@@ -10,6 +10,7 @@ the face's, so whatever moves the face moves them: a slider, an action, a strip.
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import radians
@@ -91,7 +92,7 @@ def _read(path: Path) -> Arrays:
     try:
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise HeadError(
             f"The demo head's file {path.name} cannot be read: {error}.",
             "Install the extension again.",
@@ -238,7 +239,7 @@ def _material(name: str, flat: bool = False) -> Any:
     """Return a new material: painted by the colour attribute, or of one colour where ``flat``."""
     colour, roughness, subsurface = LOOKS[name]
     material = bpy.data.materials.new(f"{NAME} {name.capitalize()}")
-    if not material.use_nodes:
+    if material.node_tree is None:  # Blender 5 makes one by itself
         material.use_nodes = True
     tree = material.node_tree
     shader = next(node for node in tree.nodes if node.type == "BSDF_PRINCIPLED")

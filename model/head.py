@@ -11,6 +11,7 @@ researchers use, but its own connectivity. Metres, Y up, Z to the front, X to th
 from __future__ import annotations
 
 import argparse
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -171,7 +172,7 @@ def load(path: Path | str = ASSET) -> Head:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
         return _head(arrays)
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise FaceError(
             f"The demo head {Path(path).name} cannot be read: {error}.",
             "Make it again: python -m model head OUT.npz.",

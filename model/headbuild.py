@@ -15,6 +15,8 @@ from .head import JAW_SHAPES, SEEN, Floats, Head, Integers, Part, follow, jaw_mo
 from .headmesh import Skin
 from .sculpt import Array
 
+STILL = 1e-6
+"""Shapes that move nothing further, such as the tongue's, are left out of the face, metres."""
 JAW_SKIN_SHIFT = 0.0012
 """Skin that other controls move further than this is no measure of the jaw bone, metres."""
 
@@ -28,7 +30,7 @@ def build() -> Head:
     shapes = {
         name: np.asarray(offsets, np.float32)
         for name, offsets in zip(names, stack, strict=True)
-        if np.abs(offsets).max() > 0
+        if np.abs(offsets).max() > STILL
     }
     jaw_vertices = find_jaw_skin(rig, len(skin.vertices))
     paint = headpaint.paint(skin, vertices, triangles)

@@ -131,7 +131,8 @@ class Scene:
             return
         for turned in (self.faces, self.faces[..., [0, 2, 1]] * np.float32([1, 1, -1])):
             shift = np.median(demo.vertices - turned[0], axis=0)
-            if np.median(np.abs(turned[0] + shift - demo.vertices)) < SAME:
+            apart = np.linalg.norm(turned[0] + shift - demo.vertices, axis=1)
+            if np.median(apart) < SAME:  # the first frame may be an open mouth
                 self.faces, self.head = turned + shift, demo
                 return
 
