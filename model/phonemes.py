@@ -4,12 +4,12 @@ The inventory is ARPAbet without stress digits, plus ``SIL``.  `SOUNDS` gives on
 sound (diphthongs move).  Openings are the distance between the inner lips over the distance between
 the outer corners of the eyes, as measured on video; everything else is a control's weight in 0..1.
 
-Where the numbers come from: shapes, jaws and contacts are an animator's judgement, with rounding and
-spreading later reduced to what real widths show.  Openings, grips and the timing in `speaking.py`
-were fitted (`fit.py`) to the lips of six GRID speakers, 18 s, each number drawn towards its class and
-its starting value; sounds that GRID lacks follow their class.  On a clip left out, the median
-correlation with the measured opening rose from 0.69 to 0.72 when the fit started from a table tuned
-by eye, and was 0.78 when it started from this one, which had seen the clips.
+Where the numbers come from: shapes, jaws and contacts are an animator's judgement, with rounding
+and spreading later reduced to what real widths show.  Openings, grips and the timing in
+`speaking.py` were fitted (`fit.py`) to the lips of six GRID speakers, 18 s, each number drawn
+towards its class and its starting value; sounds that GRID lacks follow their class.  On a clip left
+out, the median correlation with the measured opening rose from 0.69 to 0.72 when the fit started
+from a table tuned by eye, and was 0.78 when it started from this one, which had seen the clips.
 """
 
 from __future__ import annotations
