@@ -23,6 +23,7 @@ from diffspeaker_blender.worker import (
     WorkerError,
     worker_command,
 )
+from tests.clocks import allow
 
 FAKE = Path(__file__).parent / "fakes" / "worker.py"
 
@@ -45,7 +46,7 @@ def start() -> Iterator:
         assert not worker.alive
 
 
-def collect(worker: Worker, until: type[Event], seconds: float = 15.0) -> list[Event]:
+def collect(worker: Worker, until: type[Event], seconds: float = 60.0) -> list[Event]:
     """Poll until an event of a kind has come."""
     events: list[Event] = []
     deadline = time.monotonic() + seconds
@@ -59,7 +60,7 @@ def collect(worker: Worker, until: type[Event], seconds: float = 15.0) -> list[E
 def test_a_request_is_answered_once(start):
     worker = start("polite")
     request = worker.generate(audio="a.wav", seed=3)
-    ended = worker.wait(request, timeout=15)
+    ended = worker.wait(request, timeout=60)
     assert isinstance(ended, Done)
     assert ended.report["seen"]["seed"] == 3
     assert ended.output is not None
@@ -71,14 +72,14 @@ def test_a_request_is_answered_once(start):
 
 def test_a_failure_brings_kind_message_and_hint(start):
     worker = start("polite")
-    ended = worker.wait(worker.generate(audio="bad"), timeout=15)
+    ended = worker.wait(worker.generate(audio="bad"), timeout=60)
     assert ended == Failed("job-1", "audio", "It is bad.", "Fix it.")
 
 
 def test_waiting_for_one_request_keeps_the_events_of_others(start):
     worker = start("polite")
     first, second = worker.generate(audio="a"), worker.generate(audio="b")
-    assert isinstance(worker.wait(second, timeout=15), Done)
+    assert isinstance(worker.wait(second, timeout=60), Done)
     assert [event.id for event in worker.poll() if isinstance(event, Done)] == [first]
 
 
@@ -86,7 +87,7 @@ def test_progress_and_readiness_reach_on_event(start):
     worker, seen = start("polite"), []
     slow = worker.generate(audio="slow")
     collect_progress = lambda event: (seen.append(event), worker.cancel(slow))  # noqa: E731
-    assert worker.wait(slow, timeout=15, on_event=collect_progress) == Cancelled(slow)
+    assert worker.wait(slow, timeout=60, on_event=collect_progress) == Cancelled(slow)
     assert [type(event) for event in seen] == [Ready, Progress, Cancelled]
     assert seen[1].seconds_left == 1.5
 
@@ -131,7 +132,7 @@ def test_a_killed_worker_is_told_from_a_crashed_one(start):
 def test_babble_breaks_nothing_and_answers_count_once(start):
     worker = start("babbles")
     request = worker.generate(audio="a")
-    assert isinstance(worker.wait(request, timeout=15), Done)
+    assert isinstance(worker.wait(request, timeout=60), Done)
     time.sleep(0.1)
     assert worker.poll() == []
     assert "Downloading model" in worker.log
@@ -140,7 +141,7 @@ def test_babble_breaks_nothing_and_answers_count_once(start):
 
 def test_a_flood_of_log_neither_blocks_nor_is_kept(start, tmp_path):
     worker = start("floods", log_file=tmp_path / "Protokoll ä.log")
-    assert isinstance(worker.wait(worker.generate(audio="a"), timeout=30), Done)
+    assert isinstance(worker.wait(worker.generate(audio="a"), timeout=60), Done)
     worker.stop()
     assert len(worker.log) < 100_000
     assert (tmp_path / "Protokoll ä.log").stat().st_size > 2_000_000
@@ -156,7 +157,7 @@ def test_a_deaf_worker_is_killed_for_a_cancel(start):
     events = collect(worker, Stopped)
     assert Cancelled(request) in events
     assert any(isinstance(event, Failed) and event.id == other for event in events)
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < allow(2.0)
     assert not worker.alive
 
 
@@ -167,15 +168,15 @@ def test_stop_is_bounded_for_a_worker_that_heeds_nothing(start):
     worker.generate(audio="a")
     began = time.monotonic()
     worker.stop(timeout=0.2)
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < allow(2.5)
 
 
 def test_stop_of_a_polite_worker_is_quick_and_removes_its_files(start):
     worker = start("polite")
-    ended = worker.wait(worker.generate(audio="a"), timeout=15)
+    ended = worker.wait(worker.generate(audio="a"), timeout=60)
     began = time.monotonic()
     worker.stop()
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < allow(1.0)
     assert not ended.output.parent.exists()
     worker.stop()
 
@@ -184,7 +185,7 @@ def test_stop_of_a_polite_worker_is_quick_and_removes_its_files(start):
 def test_a_worker_from_another_version_is_refused(start, behaviour):
     worker = start(behaviour)
     request = worker.generate(audio="a")
-    ended = worker.wait(request, timeout=15)
+    ended = worker.wait(request, timeout=60)
     assert isinstance(ended, Failed)
     assert "another version" in ended.message
     assert not worker.alive
@@ -192,19 +193,19 @@ def test_a_worker_from_another_version_is_refused(start, behaviour):
 
 def test_a_worker_that_never_gets_ready_is_given_up(start):
     worker = start("never_ready", ready_within=0.3)
-    ended = worker.wait(worker.generate(audio="a"), timeout=15)
+    ended = worker.wait(worker.generate(audio="a"), timeout=60)
     assert "not ready within 0.3 seconds" in ended.message
 
 
 def test_a_huge_line_is_dropped_piece_by_piece(start):
     worker = start("huge_line")
-    assert isinstance(worker.wait(worker.generate(audio="a"), timeout=30), Done)
+    assert isinstance(worker.wait(worker.generate(audio="a"), timeout=60), Done)
     assert "a line of more than" in worker.log
 
 
 def test_a_worker_that_ends_mid_line_is_lost_not_misread(start):
     worker = start("half_line")
-    assert isinstance(worker.wait(worker.generate(audio="a"), timeout=15), Failed)
+    assert isinstance(worker.wait(worker.generate(audio="a"), timeout=60), Failed)
 
 
 def test_a_worker_that_closes_its_output_is_buried(start):
@@ -217,7 +218,7 @@ def test_a_worker_that_never_reads_blocks_nobody(start):
     collect(worker, Ready)
     began = time.monotonic()
     requests = [worker.generate(audio="x" * 10_000) for _ in range(50)]
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < allow(1.0)
     worker.cancel(requests[0])
     assert len([e for e in collect(worker, Stopped) if isinstance(e, Failed)]) == 49
 
@@ -233,7 +234,7 @@ def test_a_python_that_is_not_there_is_one_sentence(tmp_path):
 def test_paths_with_spaces_and_other_scripts_survive(start, tmp_path):
     worker = start("polite")
     path = str(tmp_path / "Ünï cødé 日本語 '\" file.wav")
-    ended = worker.wait(worker.generate(audio=path, output=path), timeout=15)
+    ended = worker.wait(worker.generate(audio=path, output=path), timeout=60)
     assert ended.report["seen"]["audio"] == path
     assert str(ended.output) == path
 

@@ -120,18 +120,18 @@ def ignores_cancel():
 def wrong_version():
     """Come from a future release."""
     ready(protocol=99, version="9.9.9")
-    time.sleep(30)
+    time.sleep(120)
 
 
 def old_version():
     """Come from a release that had no protocol number."""
     say(type="ready")
-    time.sleep(30)
+    time.sleep(120)
 
 
 def never_ready():
     """Start, and say nothing."""
-    time.sleep(30)
+    time.sleep(120)
 
 
 def huge_line():
@@ -159,13 +159,13 @@ def closes_output():
     """Close the output but live on."""
     ready()
     os.close(1)
-    time.sleep(30)
+    time.sleep(120)
 
 
 def deaf():
     """Never read the input."""
     ready()
-    time.sleep(30)
+    time.sleep(120)
 
 
 if __name__ == "__main__":

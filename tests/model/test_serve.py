@@ -27,6 +27,7 @@ from diffspeaker_blender.worker import (
 )
 from model import serve
 from model.motion import Motion
+from tests.clocks import allow
 from tests.model import tiny
 
 ROOT = Path(__file__).parents[2]
@@ -107,7 +108,7 @@ def test_a_motion_is_generated_and_can_be_read(worker, world):
 
 
 def test_describe_names_device_models_and_versions(worker):
-    ended = worker.wait(worker.describe(), timeout=60)
+    ended = worker.wait(worker.describe(), timeout=120)
     assert isinstance(ended, Done)
     assert ended.report["packages"]["torch"] not in ("", "missing")
     assert ended.report["device"] in ended.report["devices"]
@@ -146,7 +147,7 @@ def test_the_same_seed_gives_the_same_motion_warm_and_cold(worker, world):
 )
 def test_a_bad_request_is_one_sentence_and_the_worker_lives(worker, world, fields, kind, words):
     good = {"audio": world["short"], "checkpoint": world["model"]}
-    ended = worker.wait(worker.generate(**(good | fields)), timeout=60)
+    ended = worker.wait(worker.generate(**(good | fields)), timeout=120)
     assert isinstance(ended, Failed), ended
     assert (ended.kind, words in ended.message) == (kind, True), ended
     assert "\n" not in ended.message
@@ -159,7 +160,9 @@ def test_a_file_that_only_claims_to_be_a_model_fails_in_words(worker, world):
     whole = Path(world["model"]).read_bytes()
     for content in (b"", b"not a model", whole[: len(whole) // 2], whole[:-1]):
         path.write_bytes(content)
-        ended = worker.wait(worker.generate(audio=world["short"], checkpoint=str(path)), timeout=60)
+        ended = worker.wait(
+            worker.generate(audio=world["short"], checkpoint=str(path)), timeout=120
+        )
         assert isinstance(ended, Failed)
         assert ended.kind == "checkpoint", ended
 
@@ -167,14 +170,14 @@ def test_a_file_that_only_claims_to_be_a_model_fails_in_words(worker, world):
 def test_cancel_ends_a_job_within_a_second_at_any_stage(worker, world):
     for model in ("model", "slow"):
         request = worker.generate(audio=world["long"], checkpoint=world[model])
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not any(isinstance(event, Progress) for event in worker.poll()):
             assert time.monotonic() < deadline
             time.sleep(0.005)
         asked = time.monotonic()
         worker.cancel(request)
-        assert worker.wait(request, timeout=10) == Cancelled(request)
-        assert time.monotonic() - asked < 1.0
+        assert worker.wait(request, timeout=120) == Cancelled(request)
+        assert time.monotonic() - asked < allow(1.0)
         assert worker.alive
 
 
@@ -183,9 +186,9 @@ def test_jobs_wait_their_turn_and_can_be_cancelled_there(worker, world):
     second = worker.generate(audio=world["short"], checkpoint=world["model"])
     third = worker.generate(audio=world["short"], checkpoint=world["model"])
     worker.cancel(second)
-    assert worker.wait(second, timeout=20) == Cancelled(second)
+    assert worker.wait(second, timeout=120) == Cancelled(second)
     worker.cancel(first)
-    assert isinstance(worker.wait(third, timeout=60), Done)
+    assert isinstance(worker.wait(third, timeout=120), Done)
     assert Cancelled(first) in worker.poll()
 
 
@@ -252,9 +255,9 @@ def test_the_process_ends_soon_and_alone(pipe, world, way, busy):
     else:
         pipe.stdin.close()
         pipe.stdin = None
-    code = pipe.wait(timeout=10)
+    code = pipe.wait(timeout=120)
     assert code == (128 + signal.SIGTERM if way == "SIGTERM" else 0)
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < allow(2.0)
 
 
 @POSIX
@@ -268,7 +271,7 @@ def test_a_killed_parent_leaves_no_orphan(world, tmp_path):
     child = int(parent.stdout.readline())
     parent.kill()
     parent.communicate()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline and _runs(child):
         time.sleep(0.05)
     assert not _runs(child)
@@ -284,7 +287,7 @@ def _runs(pid: int) -> bool:
 def test_a_python_without_torch_is_named_in_the_reason():
     lacking = [*COMMAND[:1], "-S", *COMMAND[1:]]  # no site-packages
     worker = Worker(lacking)
-    ended = worker.wait(worker.generate(audio="a.wav"), timeout=60)
+    ended = worker.wait(worker.generate(audio="a.wav"), timeout=120)
     worker.stop()
     assert isinstance(ended, Failed)
     assert ended.kind == "worker"
