@@ -106,7 +106,7 @@ class Rig:
         """Yield blocks of frames and the canonical offsets (f, A, 3) of the active vertices."""
         for start in range(0, len(weights), BLOCK):
             frames = slice(start, min(start + BLOCK, len(weights)))
-            yield frames, self._move(np.clip(weights[frames], 0.0, 1.0))
+            yield frames, self._place(np.clip(weights[frames], 0.0, 1.0)) - self._at_rest
 
     def to_mesh(self, offsets: FloatArray) -> FloatArray:
         """Turn canonical offsets (..., 3) into the mesh's units and axes."""
@@ -182,8 +182,13 @@ class Rig:
         whole[:, self._head.active] = self.to_mesh(shapes.reshape(len(shapes), -1, 3))
         return whole
 
-    def _move(self, weights: FloatArray) -> FloatArray:
-        """Canonical offsets (f, A, 3) of the active vertices; the order of the steps matters."""
+    @cached_property
+    def _at_rest(self) -> FloatArray:
+        """The rest positions as the same arithmetic rounds them, so that no control is no motion."""
+        return self._place(np.zeros((1, len(CONTROLS)), dtype=np.float32))
+
+    def _place(self, weights: FloatArray) -> FloatArray:
+        """Canonical positions (f, A, 3) of the active vertices; the order of the steps matters."""
         head = self._head
         linear = head.linear.reshape(len(head.linear), -1)
         strengths = weights[:, self._columns].copy()
@@ -195,7 +200,7 @@ class Rig:
         self._meet_lips(points, weights)
         for side, eye in zip(("Left", "Right"), head.eyes, strict=True):
             _turn_eye(points, head.positions, weights, side, eye)
-        return np.asarray(points - head.positions)
+        return points
 
     def _drop_jaw(self, opening: FloatArray) -> FloatArray:
         """Rest positions (f, A, 3) turned and slid forwards by the jaw's opening (f,)."""
@@ -236,16 +241,14 @@ def _turn_eye(
     # At full blink the two sum to 1.03: 3 % beyond touching hides slivers at the corners.
     upper = 0.885 * blink + awake * (0.10 * squint - 0.24 * wide - 0.16 * up + 0.38 * down)
     lower = 0.145 * blink + awake * (0.30 * squint - 0.10 * down)
-    if upper.any() or lower.any():
-        angle = upper * eye.angles[:, 0] + lower * eye.angles[:, 1]
-        turned = rotate(rest[eye.lids], eye.centre, eye.axis, angle)
-        points[:, eye.lids] += turned - rest[eye.lids]
+    angle = upper * eye.angles[:, 0] + lower * eye.angles[:, 1]
+    turned = rotate(rest[eye.lids], eye.centre, eye.axis, angle)
+    points[:, eye.lids] += turned - rest[eye.lids]
     outwards = 1.0 if side == "Left" else -1.0
     yaw = outwards * np.float32(GAZE_OUT) * (strength("eyeLookOut") - strength("eyeLookIn"))
     pitch = np.float32(GAZE_DOWN) * down - np.float32(GAZE_UP) * up
-    if len(eye.ball) and (yaw.any() or pitch.any()):
-        ball = rotate(rest[eye.ball], eye.centre, _X, pitch)
-        points[:, eye.ball] = rotate(ball, eye.centre, _Y, yaw)
+    ball = rotate(rest[eye.ball], eye.centre, _X, pitch)
+    points[:, eye.ball] = rotate(ball, eye.centre, _Y, yaw)
 
 
 def _checked_controls(controls: ArrayLike) -> FloatArray:

@@ -22,6 +22,9 @@ FORWARD = np.array([0.0, -0.012, 0.09])
 GLIDE = 0.02
 """How far the joint slides forwards as the jaw begins to open, in eye distances."""
 
+TAIL = 0.003
+"""Share of the jaw's motion that counts as none."""
+
 CORNER_SHARE = 0.42
 """Share of the jaw's motion at the mouth corners, which lie between both lips."""
 
@@ -61,7 +64,8 @@ def jaw_weights(face: FaceTopology, hinge: Floats) -> Floats:
     weight[lips] = lip_share(face)[lips]
     near = np.flatnonzero(face.is_skin & (weight > 1e-4) & ~lips)
     weight = surface.diffuse(weight[:, None], near, time=0.004, times=2)[:, 0]
-    return np.where(face.is_skin, np.clip(weight, 0, 1), 0.0)
+    # A tail of thousandths would stir ears and neck by hundredths of a millimetre.
+    return np.where(face.is_skin, np.clip((weight - TAIL) / (1 - TAIL), 0, 1), 0.0)
 
 
 def jaw_fields(face: FaceTopology, hinge: Floats, weight: Floats) -> Fields:
