@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from .articulation import INDEX
 from .gestures import TRACKS, Array, Sounds, as_gestures, blend, contacts, smoothed
+from .hearing import bend
 from .life import LIFE_CONTROLS, life_curves
 from .mouthshape import SPEECH_NAMES, as_controls
 from .phonemes import SILENCE, SOUNDS, VOWELS, Phone, sound_of
@@ -46,13 +47,16 @@ def speech_curves(
     fps: float = 30.0,
     frames: int,
     style: str | Mapping[str, float] = "neutral",
+    heard: npt.ArrayLike | None = None,
+    share: float = 0.5,
     timing: Timing = TIMING,
     sounds: Sounds = SOUNDS,
 ) -> npt.NDArray[np.float32]:
     """Return control curves (frames, C) of lips, jaw and tongue; frame i is at ``i / fps`` seconds.
 
     ``samples`` (n,) at ``rate`` Hz give the loudness and may be empty.  The columns are those of
-    `CONTROLS`; all but `SPEECH_CONTROLS` stay 0.
+    `CONTROLS`; all but `SPEECH_CONTROLS` stay 0.  ``heard`` (frames, 2), the opening and width
+    that a `LipReader` hears, takes its ``share`` of the result (see `hearing.py`).
 
     Raises:
         StyleError: the style is unknown, or the mixture has no positive weight.
@@ -65,6 +69,8 @@ def speech_curves(
     tracks = {name: smoothed(blended[:, i], timing.smooth * fps) for i, name in enumerate(TRACKS)}
     tracks["jaw"] = smoothed(tracks["jaw"], timing.jaw_smooth * fps)
     touches = contacts(times, spoken, timing, fps, sounds)
+    if heard is not None:
+        tracks = bend(tracks, touches["seal"], heard, times, spoken, share)
     return as_controls(tracks, touches, manner)
 
 

@@ -30,14 +30,13 @@ from .align import RATE, align, fill_gaps
 from .articulation import CONTROLS
 from .coarticulation import STYLES, Phone, life_curves, speech_curves
 from .errors import CorpusError
-from .lipreader import REST, LipReader, fit, follow, load_encoder, measured_clips
+from .lipreader import LipReader, fit, load_encoder, measured_clips
 from .sentences import sentences
 from .voices import Voice, installed_voices
 
 log = logging.getLogger(__name__)
 HELD_OUT = 10  # every tenth speaker is never trained on
 FPS = 30
-PAUSE = 0.7  # how much of what is read a long pause takes away
 VOICE_SHARE = {"hibari": 4.0, "kokoro": 0.15, "flite": 1.0}  # of --minutes, for one voice of each
 
 
@@ -215,13 +214,16 @@ def style_mixes(name: str, count: int) -> Iterator[dict[str, float]]:
             yield {str(random.choice(STYLES[1:])): 1.0}
         else:
             weights = random.dirichlet(np.ones(len(STYLES)))
-            yield {style: round(float(weight), 4) for style, weight in zip(STYLES, weights, strict=True)}
+            yield {
+                style: round(float(weight), 4)
+                for style, weight in zip(STYLES, weights, strict=True)
+            }
 
 
 def animate(folder: Path, styles: int, reader: LipReader | None, share: float) -> None:
     """Turn phones into control curves; write ``motion.npy`` and the training ``manifest.json``.
 
-    With a reader, the jaw follows it by ``share`` and the phones' table by the rest.
+    With a reader, opening and width follow it by ``share`` and the phones' table by the rest.
     """
     entries = []
     blocks: list[np.ndarray] = []
@@ -233,9 +235,9 @@ def animate(folder: Path, styles: int, reader: LipReader | None, share: float) -
         seen = reader.read(samples, FPS, frames) if reader else None
         for index, mix in enumerate(style_mixes(record["name"], styles)):
             name = f"{record['name']}@{index}"
-            speech = speech_curves(phones, samples, RATE, fps=FPS, frames=frames, style=mix)
-            if seen is not None:
-                speech = follow(speech, seen, long_pauses(phones, frames), share)
+            speech = speech_curves(
+                phones, samples, RATE, fps=FPS, frames=frames, style=mix, heard=seen, share=share
+            )
             life = life_curves(
                 phones, samples, RATE, fps=FPS, frames=frames, seed=seed_of(name), style=mix
             )
@@ -251,16 +253,6 @@ def animate(folder: Path, styles: int, reader: LipReader | None, share: float) -
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     hours = sum(record["seconds"] for record in read_clips(folder)) / 3600
     print(f"{len(entries)} animated clips of {hours:.2f} h of sound in {folder}")
-
-
-def long_pauses(phones: list[Phone], frames: int) -> np.ndarray:
-    """Return (F,) 0 in speech, `PAUSE` inside pauses that are long enough to close the mouth."""
-    times = np.arange(frames) / FPS
-    paused = np.zeros(frames)
-    for phone in phones:
-        if phone.name == "SIL" and phone.end - phone.start > REST:
-            paused[(times >= phone.start + 0.1) & (times <= phone.end - 0.1)] = PAUSE
-    return paused
 
 
 def read_lips(arguments: argparse.Namespace) -> LipReader:
@@ -285,7 +277,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--styles", type=int, default=2, help="animations of each clip")
     parser.add_argument("--lips", type=Path, help="folder of clips with lips measured on video")
     parser.add_argument("--encoder", type=Path, help="Whisper-tiny.en's encoder, for --lips")
-    parser.add_argument("--share", type=float, default=0.5, help="of the jaw that --lips decides")
+    parser.add_argument("--share", type=float, default=0.5, help="of the mouth that --lips decides")
     parser.add_argument("--stage", choices=["all", "clips", "curves"], default="all")
 
 

@@ -19,7 +19,6 @@ import soundfile
 import torch
 
 from . import augment, speech
-from .articulation import CONTROLS
 from .errors import CorpusError
 from .spec import WHISPER_TINY
 from .whisper import RATE, WhisperEncoder
@@ -119,7 +118,9 @@ def speech_rate(samples: Array, rate: int) -> Array:
     return np.asarray(soxr.resample(samples, rate, RATE), np.float32)
 
 
-def heard(encoder: WhisperEncoder, clip: MeasuredClip, copies: int) -> Iterator[tuple[Array, Array]]:
+def heard(
+    encoder: WhisperEncoder, clip: MeasuredClip, copies: int
+) -> Iterator[tuple[Array, Array]]:
     """Yield (features, lips) of a clip and of seeded variations of its sound."""
     yield at(hear(encoder, clip.samples), clip.times), clip.lips
     for index in range(copies):
@@ -155,53 +156,3 @@ def leave_one_out(encoder: WhisperEncoder, clips: list[MeasuredClip]) -> dict[st
             float(np.corrcoef(found[:, column], clip.lips[:, column])[0, 1]) for column in (0, 1)
         ]
     return scores
-
-
-# --- blending what was read into curves ------------------------------------------------------
-
-JAW, CLOSE, PUCKER, FUNNEL = (
-    CONTROLS.index(name) for name in ("jawOpen", "mouthClose", "mouthPucker", "mouthFunnel")
-)
-LOWER = [CONTROLS.index(f"mouthLowerDown{side}") for side in ("Left", "Right")]
-UPPER = [CONTROLS.index(f"mouthUpperUp{side}") for side in ("Left", "Right")]
-REST = 0.3  # seconds of pause after which the table's rest wins over what is read
-
-
-def opening_of(controls: Array) -> Array:
-    """Return the inner opening (F,) of unsealed controls, relative to the outer-eye distance.
-
-    A polynomial fitted to the demo head's exact rig on random speech poses (rms 0.0014).
-    """
-    jaw, pucker = controls[:, JAW], controls[:, PUCKER]
-    return np.asarray(
-        jaw * (0.26 - 0.036 * jaw - 0.072 * pucker)
-        - 0.015 * pucker
-        + 0.103 * controls[:, FUNNEL]
-        + 0.064 * controls[:, LOWER].mean(1)
-        + 0.054 * controls[:, UPPER].mean(1)
-    )
-
-
-def jaw_for(opening: Array, controls: Array) -> Array:
-    """Return the jawOpen (F,) that gives an opening, all other controls as they are."""
-    slope = 0.26 - 0.072 * controls[:, PUCKER]
-    without = opening_of(controls) - controls[:, JAW] * (slope - 0.036 * controls[:, JAW])
-    needed = np.maximum(opening - without, 0.0)
-    root = np.sqrt(np.maximum(slope**2 - 4 * 0.036 * needed, 0.0))
-    return np.clip((slope - root) / (2 * 0.036), 0.0, 0.9)
-
-
-def follow(controls: Array, reading: Array, pauses: Array, share: float) -> Array:
-    """Open the jaw as far as the reader says, by ``share`` (0 the table's jaw … 1 the reader's).
-
-    ``reading`` (F, 2) from `LipReader.read`; ``pauses`` (F,) 1 inside long pauses, 0 in speech.
-    The reader is brought to the table's mean opening, so that loudness and style keep their say.
-    """
-    table = np.maximum(opening_of(controls), 0.0) * (1 - np.clip(controls[:, CLOSE], 0, 1))
-    read = np.clip(reading[:, 0], 0.0, 1.6) * (1 - pauses)
-    speech = pauses < 0.5
-    scale = table[speech].sum() / max(float(read[speech].sum()), 1e-6) if speech.any() else 0.0
-    blended = controls.copy()
-    target = (1 - share) * table + share * scale * read
-    blended[:, JAW] = jaw_for(target, controls)
-    return blended

@@ -25,6 +25,10 @@ SPEECH_NAMES: tuple[str, ...] = (
 )  # fmt: skip
 """Controls that speech moves."""
 
+JAW_OPENING = 0.27
+"""Opening that jawOpen gives, about."""
+PUCKER_WIDTH, FUNNEL_WIDTH, SPREAD_WIDTH = 0.1945, 0.153, 0.121
+"""By how much mouthPucker and mouthFunnel narrow the mouth and mouthStretch widens it."""
 OVERLAP = 0.016
 """By how much a full seal (mouthClose 1) would overlap the lips."""
 
@@ -43,7 +47,8 @@ def unsealed_opening(jaw: Array, pucker: Array, funnel: Array, lower: Array, upp
 
 def mouth_width(jaw: Array, pucker: Array, funnel: Array, spread: Array) -> Array:
     """Return the distance of the mouth's corners for controls (F,)."""
-    return 0.495 - 0.0615 * jaw - 0.1945 * pucker - 0.153 * funnel + 0.121 * spread
+    narrower = PUCKER_WIDTH * pucker + FUNNEL_WIDTH * funnel
+    return 0.495 - 0.0615 * jaw - narrower + SPREAD_WIDTH * spread
 
 
 def lip_opening(controls: npt.NDArray[np.floating]) -> Array:
@@ -102,7 +107,7 @@ def share_opening(
     lips = 0.066 * LOWER_SHARE + 0.055 * UPPER_SHARE
     missing = opening - unsealed_opening(jaw, pucker, funnel, none, none)
     part = np.clip(missing / lips, 0.0, 0.75)
-    jaw = jaw + np.maximum(missing - part * lips, 0.0) / 0.27
+    jaw = jaw + np.maximum(missing - part * lips, 0.0) / JAW_OPENING
     reached = unsealed_opening(jaw, pucker, funnel, LOWER_SHARE * part, UPPER_SHARE * part)
     narrow = np.clip((reached - opening) / np.maximum(reached + OVERLAP, 1e-3), 0.0, 0.9)
     return jaw, part, narrow

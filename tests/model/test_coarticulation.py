@@ -202,3 +202,29 @@ def test_jaw_and_lips_together_give_the_opening_asked_for():
     got = np.maximum(open_ - narrow * (open_ + 0.016), 0)
     assert np.abs(got - opening).max() < 0.02
     assert mouth_width(jaw, pucker, funnel, 0 * jaw).min() > 0.2
+
+
+def heard_of(opening, width=None):
+    return np.stack([opening, np.ones_like(opening) if width is None else width], axis=1)
+
+
+def test_what_was_heard_has_its_share_and_contacts_stay():
+    phones, curves, opening, times = say("T AA T AA T AA B AA T", length=0.12)
+    wanted = 0.5 + times  # ever wider
+    args = (phones, SILENT, 16000)
+    bent = speech_curves(*args, fps=30, frames=len(times), heard=heard_of(wanted), share=0.8)
+    none = speech_curves(*args, fps=30, frames=len(times), heard=heard_of(wanted), share=0.0)
+    assert np.allclose(none, curves, atol=1e-6)
+    first, last = inside(times, phones[2]), inside(times, phones[8])
+    after = lip_opening(bent)
+    assert after[first].max() < opening[first].max() and after[last].max() > opening[last].max()
+    assert after[inside(times, phones[7], 0.06)].min() == 0
+
+
+def test_a_reader_that_hears_nothing_does_no_harm():
+    phones, curves, _, times = say("B AA T UW")
+    flat = heard_of(np.full(len(times), 0.7))
+    bent = speech_curves(phones, SILENT, 16000, fps=30, frames=len(times), heard=flat)
+    assert np.isfinite(bent).all() and bent.max() <= 1
+    rest = speech_curves([], SILENT, 16000, fps=30, frames=len(times), heard=flat)
+    assert lip_opening(rest).max() < 0.02
