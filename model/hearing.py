@@ -72,11 +72,16 @@ def speaking(times: Array, phones: Sequence[Phone]) -> Array:
 
 
 def matched(read: Array, own: Array, weights: Array) -> Array:
-    """Return what was read (F,) with the weighted mean and standard deviation of our own."""
+    """Return what was read (F,) with the weighted mean and standard deviation of our own.
+
+    A reading that does not move says nothing: then our own returns.
+    """
     total = weights.sum()
     middle, centre = (float((weights * curve).sum() / total) for curve in (read, own))
     spread, size = (
         float(np.sqrt((weights * (curve - mean) ** 2).sum() / total))
         for curve, mean in ((read, middle), (own, centre))
     )
-    return np.asarray(centre + (read - middle) * (size / max(spread, 1e-6)))
+    if spread < 1e-6:
+        return own
+    return np.asarray(centre + (read - middle) * (size / spread))
