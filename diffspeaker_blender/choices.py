@@ -172,7 +172,7 @@ class Choices:
         description="Denoising steps; 0 takes the number that suits the model",
         min=0,
         soft_max=50,
-        max=1000,
+        max=500,
     )
     guidance: FloatProperty(
         name="Guidance",

@@ -61,10 +61,10 @@ def press(key):
 
 
 def until(condition, patience):
-    """Yield until a condition holds; tell when it never does."""
+    """Yield until a condition holds; tell when it never does, at once after an error."""
     end = time.monotonic() + patience
     while not condition():
-        if time.monotonic() > end:
+        if time.monotonic() > end or status().level == "ERROR":
             raise AssertionError(f"waited {patience} s in vain; status: {status().message}")
         yield 0.05
 

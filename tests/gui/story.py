@@ -76,7 +76,7 @@ def main():
 
 def cancel_one():
     """Start a job and press Esc: it is gone within a second and nothing has changed."""
-    settings().steps = 100 if "DIFFSPEAKER_FAKE" in os.environ else 1000
+    settings().steps = 100 if "DIFFSPEAKER_FAKE" in os.environ else 400
     click_generate()
     yield from until(lambda: status().fraction > 0.02, 90)
     shot("3_progress")
@@ -93,12 +93,12 @@ def cancel_one():
 def finish_one():
     """Generate a line twice, cold and warm; measure the second."""
     click_generate()
-    yield from until(lambda: not addon("jobs").busy(), 120)
+    yield from until(lambda: not addon("jobs").busy(), 200)
     with drive.Stalls() as stalls:
         began = time.monotonic()
         click_generate()
         told["click_ms"] = round((time.monotonic() - began) * 1e3, 1)
-        yield from until(lambda: not addon("jobs").busy(), 120)
+        yield from until(lambda: not addon("jobs").busy(), 200)
         told["warm_seconds"] = round(time.monotonic() - began, 2)
     told["stalls"] = stalls.told()
     told["message"] = status().message
@@ -147,7 +147,7 @@ def load_another_file():
     """Another file in mid-job: the job is dropped, the new file untouched."""
     scene_path = STAGE / "scene.blend"
     bpy.ops.wm.save_as_mainfile(filepath=str(scene_path))
-    settings().steps = 100 if "DIFFSPEAKER_FAKE" in os.environ else 1000
+    settings().steps = 100 if "DIFFSPEAKER_FAKE" in os.environ else 400
     click_generate()
     yield from until(lambda: status().fraction > 0.02, 90)
     bpy.ops.wm.read_homefile(app_template="", use_empty=True, load_ui=False)
