@@ -184,7 +184,7 @@ class Rig:
 
     @cached_property
     def _at_rest(self) -> FloatArray:
-        """The rest positions as the same arithmetic rounds them, so that no control is no motion."""
+        """The rest positions as the same arithmetic rounds them: no control is no motion."""
         return self._place(np.zeros((1, len(CONTROLS)), dtype=np.float32))
 
     def _place(self, weights: FloatArray) -> FloatArray:

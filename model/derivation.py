@@ -23,7 +23,7 @@ from .upperface import upper_fields
 
 Array = NDArray[np.floating]
 
-VERSION = 1
+VERSION = 2
 """Raised whenever a derivation would come out differently; part of the cache key."""
 
 NEGLIGIBLE = 1e-5

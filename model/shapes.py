@@ -86,6 +86,7 @@ def mouth_formulas(c: Columns) -> Columns:
         "mouthPucker.funnel": pucker * funnel,
         "lipTuck.jaw": tuck * jaw,
         "lipTuck.half": 4 * tuck * jaw * (1 - jaw),
+        "lipTuck.close": tuck * seal,
     }
 
 
@@ -184,7 +185,7 @@ def random_poses(names: tuple[str, ...], count: int) -> Array:
     seal = often_full(0.4)
     put("mouthClose", seal)
     put("jawOpen", 0.8 * random.random(count) ** 1.4 * (1 - 0.5 * seal))
-    put("lipTuck", often_full(0.35) * (1 - seal))
+    put("lipTuck", often_full(0.35) * (1 - 0.6 * seal))
     for name, chance, most in (
         ("mouthPucker", 0.45, 1.0), ("mouthFunnel", 0.4, 0.8), ("mouthRollLower", 0.15, 0.5),
         ("mouthRollUpper", 0.15, 0.5), ("mouthShrugLower", 0.2, 0.5),
