@@ -194,12 +194,18 @@ def split_negative(baked: Baked) -> tuple[Baked, list[str]]:
 
 @contextlib.contextmanager
 def stand_ins(
-    objects: list[Any], baked: list[Baked], first: int, mirrored: dict[str, list[str]]
+    objects: list[Any],
+    baked: list[Baked],
+    first: int,
+    mirrored: dict[str, list[str]],
+    *,
+    posed: bool = True,
 ) -> Iterator[list[Any]]:
     """Put copies of the objects, playing the baked values from frame `first`, in their place.
 
-    mirrored: object name → keys that get a mirror image "NAME.minus". The copies are selected, the
-    first is active; all of it is undone on leaving.
+    mirrored: object name → keys that get a mirror image "NAME.minus". posed: let Blender mix the
+    shapes on every frame; False for exporters that only read shapes and values, and then wait for
+    nothing. The copies are selected, the first is active; all of it is undone on leaving.
     """
     by_name = {one.object_name: one for one in baked}
     twins: dict[Any, Any] = {}
@@ -216,6 +222,7 @@ def stand_ins(
                 twin.data = obj.data.copy()
                 made.append(twin.data)
                 _rebake(twin, by_name[obj.name], first, mirrored.get(obj.name, []), made)
+                twin.show_only_shape_key = not posed  # its active key is the Basis
                 names.append((obj.data, obj.data.name))
             names.append((obj, obj.name))
             bpy.context.scene.collection.objects.link(twin)
@@ -230,7 +237,7 @@ def stand_ins(
                 twin.name = next(name for owner, name in names if owner == obj)
                 if twin.data != obj.data:
                     twin.data.name = next(name for owner, name in names if owner == obj.data)
-        with _selected(list(twins.values())):
+        with _selected(list(twins.values())), _hidden([o for o in twins if o.type == "MESH"]):
             yield list(twins.values())
     finally:
         for obj, twin in twins.items():
@@ -257,7 +264,7 @@ def _rebake(twin: Any, baked: Baked, first: int, mirrored: list[str], made: list
         minus = twin.shape_key_add(name=f"{name}.minus", from_mix=False)
         minus.value = 0.0
         minus.points.foreach_set("co", 2 * basis - points)
-    twin.show_only_shape_key, twin.active_shape_key_index = False, 0
+    twin.active_shape_key_index = 0
     for block in key.key_blocks:
         block.mute = False
     if not baked.moving.any():
@@ -276,6 +283,20 @@ def _rebake(twin: Any, baked: Baked, first: int, mirrored: list[str], made: list
         if baked.moving[k]:
             keys = np.stack([frames, column], 1).astype(np.float32)
             curves.write_keys(bag, name, keys, [], [])
+
+
+@contextlib.contextmanager
+def _hidden(objects: list[Any]) -> Iterator[None]:
+    """Keep the originals from being evaluated on every frame for nothing."""
+    shown = [obj for obj in objects if not obj.hide_viewport]
+    for obj in shown:
+        obj.hide_viewport = True
+    try:
+        yield
+    finally:
+        for obj in shown:
+            obj.hide_viewport = False
+        bpy.context.view_layer.update()
 
 
 @contextlib.contextmanager

@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import bpy
-import numpy as np
 
 from . import baking, tables
 from .baking import Baked
 from .errors import ExportError, LipSyncError
 from .reread import check_export
-from .sound import AudioClip, write_clip
+from .sound import AudioClip, write_beside
 from .strips import scene_fps
 
 __all__ = ["FORMATS", "ExportReport", "check_export", "export"]
@@ -105,7 +103,7 @@ def export(
         raise ExportError(f"{path.name} was written without its animation.", "Tell the developers.")
     files, remarks = [path, *_companions(path, kind)], list(_remarks(kind, found, members))
     if with_audio is not None:
-        sound, remark = _write_sound(path, with_audio, first / scene_fps(scene))
+        sound, remark = write_beside(path, with_audio, first / scene_fps(scene))
         files, remarks = [*files, *sound], [*remarks, *remark]
     return ExportReport(
         path,
@@ -198,7 +196,7 @@ def _write_scene(
     start = 0 if kind in ("glb", "gltf") and simple else frames[0]
     end = start + frames[1] - frames[0]
     with (
-        baking.stand_ins(members, baked, start, mirrored),
+        baking.stand_ins(members, baked, start, mirrored, posed=kind in ("abc", "usd")),
         _scene_range(scene, start, end),
         warnings.catch_warnings(),
     ):
@@ -293,6 +291,7 @@ def _alembic(path: Path, first: int, last: int) -> None:
         "end": last,
         "selected": True,
         "as_background_job": False,
+        "normals": False,  # half of the file, and any program finds them again
         "evaluation_mode": "RENDER",
     }
     bpy.ops.wm.alembic_export(filepath=str(path), **_known(bpy.ops.wm.alembic_export, options))
@@ -330,24 +329,3 @@ def _remarks(kind: str, found: dict[str, Any], members: list[Any]) -> Iterator[s
         yield f"{', '.join(sorted(shaping))} is not in the file: it cannot hold both."
     if not found["complete"]:
         yield "This format was not looked into again."
-
-
-def _write_sound(path: Path, sound: AudioClip | Path, begin: float) -> tuple[list[Path], list[str]]:
-    """Put the sound beside the file, beginning at second `begin`; return files and remarks."""
-    if isinstance(sound, Path):
-        target = path.with_suffix(sound.suffix)
-        try:
-            shutil.copyfile(sound, target)
-        except OSError as error:
-            return [], [f"The sound was not written ({error.strerror or error})."]
-        return [target], []
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            clip = sound.decoded(Path(folder))
-        assert clip.samples is not None
-        shift = round((begin - clip.start) * clip.rate)
-        lead = np.zeros(max(0, -shift), np.float32)
-        samples = np.concatenate([lead, clip.samples[max(0, shift) :]])
-        return [write_clip(replace(clip, samples=samples), path.with_suffix(".wav"))], []
-    except LipSyncError as error:
-        return [], [f"The sound was not written: {error}"]

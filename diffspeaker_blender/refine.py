@@ -156,11 +156,9 @@ def compact(motion: Motion, tolerance: float) -> Motion:
     low, high = 1, most
     while low < high:  # the error falls with the number of components
         middle = (low + high) // 2
-        rest = ((left * sizes)[:, middle:] @ right[middle:]).astype(np.float32)
-        strays = _strays(
-            rest, basis.T.astype(np.float32).reshape(-1, motion.vertices, 3), tolerance
-        )
-        low, high = (middle + 1, high) if strays.any() else (low, middle)
+        lost = (left * sizes)[:, middle:] @ right[middle:]
+        far = _farther(lost, basis, tolerance)
+        low, high = (middle + 1, high) if far else (low, middle)
     weights = (left * sizes)[:, :low]
     peak = np.maximum(np.abs(weights).max(0), 1e-12)
     shapes = (right[:low] * peak[:, None]) @ basis.T
@@ -170,6 +168,21 @@ def compact(motion: Motion, tolerance: float) -> Motion:
         shapes=shapes.astype(np.float32).reshape(low, -1, 3),
         names=tuple(f"speech.{k + 1:02d}" for k in range(low)),
     )
+
+
+def _farther(rows: NDArray[Any], basis: NDArray[Any], tolerance: float) -> bool:
+    """Return whether rows (F, K) of an orthonormal basis (3V, K) move a vertex beyond tolerance.
+
+    A row is at least as long as its longest vertex offset, so short rows need no look, and the
+    longest are looked at first.
+    """
+    length = np.linalg.norm(rows, axis=1)
+    order = np.argsort(-length)[: int((length > tolerance).sum())]
+    for first in range(0, len(order), 64):
+        moved = (rows[order[first : first + 64]] @ basis.T).reshape(-1, basis.shape[0] // 3, 3)
+        if np.einsum("fvc,fvc->fv", moved, moved).max(initial=0.0) > tolerance**2:
+            return True
+    return False
 
 
 def unit_weights(motion: Motion) -> Motion:

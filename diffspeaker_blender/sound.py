@@ -6,7 +6,9 @@ the rest (video files, AAC, …), and lets go of Python's lock while it works.
 
 from __future__ import annotations
 
+import shutil
 import struct
+import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -279,3 +281,24 @@ def _write(path: Path, data: bytes) -> None:
             f"The sound could not be written to {path.parent} ({error.strerror or error}).",
             "Free some space, or choose another cache folder in the preferences.",
         ) from error
+
+
+def write_beside(path: Path, sound: AudioClip | Path, begin: float) -> tuple[list[Path], list[str]]:
+    """Put the sound beside the file, beginning at second `begin`; return files and remarks."""
+    if isinstance(sound, Path):
+        target = path.with_suffix(sound.suffix)
+        try:
+            shutil.copyfile(sound, target)
+        except OSError as error:
+            return [], [f"The sound was not written ({error.strerror or error})."]
+        return [target], []
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            clip = sound.decoded(Path(folder))
+        assert clip.samples is not None
+        shift = round((begin - clip.start) * clip.rate)
+        lead = np.zeros(max(0, -shift), np.float32)
+        samples = np.concatenate([lead, clip.samples[max(0, shift) :]])
+        return [write_clip(replace(clip, samples=samples), path.with_suffix(".wav"))], []
+    except AudioError as error:
+        return [], [f"The sound was not written: {error}"]
