@@ -202,8 +202,8 @@ def seal_span(phones: Sequence[Phone], place: int, timing: Timing) -> Span:
         early = min(0.5 * (before.end - before.start), 0.05)
     on = phone.start - timing.shut_early - early
     off = max(phone.end - timing.part_early, phone.start - timing.shut_early + 0.04)
-    rise = float(np.clip(0.55 * (before.end - before.start), 0.035, 0.080))
-    fall = float(np.clip(0.45 * (after.end - after.start), 0.035, 0.080))
+    rise = float(np.clip(0.55 * (before.end - before.start), 0.045, 0.080))
+    fall = float(np.clip(0.45 * (after.end - after.start), 0.045, 0.080))
     return Span(rise, on, off, fall)
 
 

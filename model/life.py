@@ -42,7 +42,7 @@ BLINK_SPREAD = 0.6  # standard deviation of the logarithm of the interval
 LIDS_DOWN, LIDS_SHUT, LIDS_UP = 0.085, 0.030, 0.170  # seconds
 FIXATION = 1.3  # median seconds between glances
 SACCADE = 0.05  # seconds a glance takes
-ACCENT = 1.8  # semitones above the clip's median from which a vowel counts as accented
+ACCENT = 3.0  # semitones above the clip's median from which a vowel counts as accented
 
 
 def life_curves(
@@ -89,7 +89,7 @@ def is_pause(phone: Phone) -> bool:
 
 
 def find_accents(phones: Sequence[Phone], samples: Array, rate: float) -> list[tuple[float, float]]:
-    """Return (time, strength 0..1) of vowels whose pitch stands out, at least 0.5 s apart."""
+    """Return (time, strength 0..1) of vowels whose pitch stands out, at least 0.8 s apart."""
     vowels = [p for p in phones if sound_of(p.name) in VOWELS]
     if not len(samples) or not vowels:
         return []
@@ -104,7 +104,7 @@ def find_accents(phones: Sequence[Phone], samples: Array, rate: float) -> list[t
     for peak, vowel in ordered:
         if peak < ACCENT:
             break
-        if all(abs(vowel.start - at) > 0.5 for at, _ in chosen):
+        if all(abs(vowel.start - at) > 0.8 for at, _ in chosen):
             chosen.append((vowel.start, min(peak / 8.0, 1.0)))
     return sorted(chosen)
 

@@ -59,6 +59,8 @@ def lip_opening(controls: npt.NDArray[np.floating]) -> Array:
     return np.maximum(tucked - controls[:, INDEX["mouthClose"]] * (opening + OVERLAP), 0.0)
 
 
+MOST_PARTED = 0.9
+"""Parting beyond which only the jaw opens the mouth further."""
 LOWER_SHARE, UPPER_SHARE = 0.55, 0.40
 """How far lowerDown and upperUp go in parting the lips, per unit of parting."""
 
@@ -99,14 +101,15 @@ def share_opening(
 ) -> tuple[Array, Array, Array]:
     """Return jawOpen, lip parting (0..1) and lip narrowing (0..1) that together give an opening.
 
-    The lips make up what the jaw leaves: they part up to a limit, beyond which the jaw follows, or
-    narrow, as a seal that is not complete.
+    The lips make up what the jaw leaves: they part, less and less willingly, and the jaw follows,
+    or they narrow, as a seal that is not complete.  On video the chin moves about half as far as
+    the lips part.
     """
     none = np.zeros_like(jaw)
     jaw = jaw * (1 - 0.35 * seal)
     lips = 0.066 * LOWER_SHARE + 0.055 * UPPER_SHARE
     missing = opening - unsealed_opening(jaw, pucker, funnel, none, none)
-    part = np.clip(missing / lips, 0.0, 0.75)
+    part = MOST_PARTED * (1 - np.exp(-np.maximum(missing, 0.0) / (lips * MOST_PARTED)))
     jaw = jaw + np.maximum(missing - part * lips, 0.0) / JAW_OPENING
     reached = unsealed_opening(jaw, pucker, funnel, LOWER_SHARE * part, UPPER_SHARE * part)
     narrow = np.clip((reached - opening) / np.maximum(reached + OVERLAP, 1e-3), 0.0, 0.9)
