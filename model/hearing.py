@@ -1,9 +1,9 @@
 """Bend blended tracks towards lips that a reader heard in the sound itself.
 
 A table knows what a sound wants; a reader trained on real lips (`lipreader.py`) hears how this
-voice says it: stress, haste, breath.  Real lips agree with the mean of both better than with either
-one (median correlation 0.84 against 0.81, the reader never having seen the clip).  Contacts stay
-the table's.
+voice says it: stress, haste, breath.  With table and reader both fitted to five GRID clips and
+scored on the sixth, in turn, the median correlation with the measured opening is 0.72 for the table
+and 0.79 for their mean.  Contacts stay the table's.
 """
 
 from __future__ import annotations
