@@ -100,6 +100,7 @@ class Rig:
         offsets = np.zeros((len(weights), head.vertex_count, 3), dtype=np.float32)
         for frames, moved in self.motion(weights):
             offsets[frames, head.active] = self.to_mesh(moved)
+        offsets[:, head.bound] = offsets[:, head.anchor]
         return offsets
 
     def motion(self, weights: FloatArray) -> Iterator[tuple[slice, FloatArray]]:
@@ -180,6 +181,7 @@ class Rig:
         """Spread canonical shapes (K, 3 A) over the mesh, in its units and axes (K, V, 3)."""
         whole = np.zeros((len(shapes), self._head.vertex_count, 3), dtype=np.float32)
         whole[:, self._head.active] = self.to_mesh(shapes.reshape(len(shapes), -1, 3))
+        whole[:, self._head.bound] = whole[:, self._head.anchor]
         return whole
 
     @cached_property

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .attachments import Attachments, read_attachments
 from .eyes import lid_angles
 from .jaw import jaw_fields, jaw_hinge, jaw_weights
 from .lipshapes import Fields, lip_ids, mouth_fields
@@ -23,7 +24,7 @@ from .upperface import upper_fields
 
 Array = NDArray[np.floating]
 
-VERSION = 2
+VERSION = 3
 """Raised whenever a derivation would come out differently; part of the cache key."""
 
 NEGLIGIBLE = 1e-5
@@ -80,6 +81,10 @@ class Derivation:
     """Their distance at rest, in eye distances."""
     regions: Array
     """Soft masks over all mesh vertices: jaw, lips, upper face (3, V)."""
+    bound: Integers
+    """Mesh vertices that follow the skin (B,) …"""
+    anchor: Integers
+    """… as these mesh vertices do (B,)."""
 
 
 def derive(vertices: ArrayLike, triangles: ArrayLike) -> Derivation:
@@ -90,16 +95,19 @@ def derive(vertices: ArrayLike, triangles: ArrayLike) -> Derivation:
         fields_[name] = fields_[name] + field if name in fields_ else field
     hinge = jaw_hinge(face)
     jaw = jaw_weights(face, hinge)
-    fields_ |= jaw_fields(face, hinge, jaw)
     contact = lip_contact(face)
     angles = [lid_angles(face.positions, face.surface, lids) for lids in face.lids]
-    moving = jaw > 0
-    moving[contact.follow] = True
-    for lids, angle in zip(face.lids, angles, strict=True):
-        moving[lids.eye.ball] = True
-        moving |= np.abs(angle).max(1) > NEGLIGIBLE
     for field in fields_.values():
         field[~face.is_skin] = 0.0
+    others = read_attachments(face)
+    jaw[others.jaw] = 1.0
+    fields_ |= jaw_fields(face, hinge, jaw)
+    moving = jaw > 0
+    moving[contact.follow] = True
+    for lids, shell, angle in zip(face.lids, others.balls, angles, strict=True):
+        moving[lids.eye.ball] = moving[shell] = True
+        moving |= np.abs(angle).max(1) > NEGLIGIBLE
+    for field in fields_.values():
         moving |= np.abs(field).max(1) > NEGLIGIBLE
     active = np.flatnonzero(moving)
     place = np.full(len(moving), -1)
@@ -110,9 +118,10 @@ def derive(vertices: ArrayLike, triangles: ArrayLike) -> Derivation:
         _single(face.positions[active]), tuple(fields_),
         _single(np.stack([field[active] for field in fields_.values()])),
         hinge, _single(jaw[active]), _placed(contact, place),
-        (_eye_motion(face, 0, angles[0], place), _eye_motion(face, 1, angles[1], place)),
+        (_eye_motion(face, 0, angles[0], others, place),
+         _eye_motion(face, 1, angles[1], others, place)),
         np.array(outer), float(np.linalg.norm(face.positions[outer[0]] - face.positions[outer[1]])),
-        _regions(face, jaw, fields_),
+        _regions(face, jaw, fields_), others.bound, others.anchor,
     )  # fmt: skip
 
 
@@ -130,12 +139,15 @@ def _placed(contact: LipContact, place: Integers) -> LipContact:
     return LipContact(**values)
 
 
-def _eye_motion(face: FaceTopology, which: int, angles: Floats, place: Integers) -> EyeMotion:
+def _eye_motion(
+    face: FaceTopology, which: int, angles: Floats, others: Attachments, place: Integers
+) -> EyeMotion:
     """Collect the motion of the left (0) or right (1) eye."""
     lids = face.lids[which]
     turned = np.flatnonzero(np.abs(angles).max(1) > NEGLIGIBLE)
+    ball = np.concatenate([lids.eye.ball, others.balls[which]])
     return EyeMotion(
-        lids.eye.centre, lids.axis, place[lids.eye.ball], place[turned], _single(angles[turned])
+        lids.eye.centre, lids.axis, place[ball], place[turned], _single(angles[turned])
     )
 
 

@@ -371,6 +371,33 @@ def test_regions_are_soft_masks_of_the_right_places() -> None:
     assert not masks[:, topology.neck].any()
 
 
+def test_teeth_corneas_and_brows_in_the_mesh_follow() -> None:
+    """Parts of a joined mesh go with the jaw, the eyes or the nearest skin; the rest stays."""
+    (vertices, triangles), topology, _ = head("demo")
+    box = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * 0.004
+    sides = [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1], [2, 3, 7], [2, 7, 6]]
+    sides += [[0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3]]
+    mouth, eye = topology.mouth_centre, topology.eyes[0]
+    offsets = np.array([[0, -0.2, -0.35], [0, 0.17, -0.35], [0, 4.0, 0], [0, 0, 0.12]])
+    bases = (mouth, mouth, 0 * mouth, topology.point("pogonion"))
+    places = [base + offset for base, offset in zip(bases, offsets, strict=True)]
+    boxes = [topology.frame.origin + topology.frame.axes @ p * topology.frame.unit for p in places]
+    cornea = vertices[eye.ball] + 0.0004
+    ball = triangles[(np.isin(triangles, eye.ball)).all(1)] - eye.ball.min() + len(vertices)
+    start = len(vertices) + len(cornea)
+    mesh = np.vstack([vertices, cornea, *(box + b for b in boxes)])
+    more = [np.array(sides) + start + 8 * k for k in range(len(boxes))]
+    rig = Rig(mesh, np.vstack([triangles, ball, *more]))
+    controls = np.vstack([pose(jawOpen=1), pose(eyeLookOutLeft=1)])
+    opened, looked = millimetres(topology, rig.evaluate(controls))
+    lower, upper, hat, beard = (slice(start + 8 * k, start + 8 * k + 8) for k in range(4))
+    assert opened[lower].min() > 20 and opened[beard].min() > 20
+    assert opened[upper].max() == 0 and opened[hat].max() == 0
+    assert looked[len(vertices) : start].max() > 4 and opened[len(vertices) : start].max() == 0
+    names, shapes = rig.named_shapes()
+    assert millimetres(topology, shapes[names.index("jawOpen")])[beard].min() > 20
+
+
 def test_derivations_are_kept_and_read_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
