@@ -76,7 +76,7 @@ class Head:
 
         ``tongue`` holds the values of tongueOut, tongueTip and tongueBack, which no face shows.
         """
-        jaw = jaw_motion(self.vertices, face - self.vertices, self.jaw_vertices)
+        jaw = jaw_motion(self.vertices, face, self.jaw_vertices)
         posed = {}
         for name, part in self.parts.items():
             moved = part.vertices.copy()
@@ -87,17 +87,34 @@ class Head:
         return posed
 
 
-def jaw_motion(rest: Floats, offsets: Floats, jaw_vertices: Integers) -> Floats:
-    """Return the affine motion (4, 3) of the jaw bone: offset = [x, y, z, 1] · motion.
+@dataclass(frozen=True)
+class Rigid:
+    """A turn, then a shift: point → point · turnᵀ + shift."""
 
-    Offsets of a rigid motion, and any sum of such, are affine in the place: a least-squares fit
-    over the skin of the chin is exact for a jaw that turns, and stays linear in the shapes.
-    """
-    place = np.c_[rest[jaw_vertices], np.ones(len(jaw_vertices))]
-    return np.linalg.lstsq(place, offsets[jaw_vertices], rcond=None)[0].astype(np.float32)
+    turn: Floats
+    """(3, 3)."""
+    shift: Floats
+    """(3,) metres."""
+
+    def offsets(self, points: Floats) -> Floats:
+        """Return how far points (N, 3) are moved."""
+        return (points @ self.turn.T + self.shift - points).astype(np.float32)
 
 
-def follow(part: Part, rest: Floats, face: Floats, jaw: Floats, moved: Floats) -> Floats:
+REST = Rigid(np.eye(3, dtype=np.float32), np.zeros(3, np.float32))
+
+
+def jaw_motion(rest: Floats, face: Floats, jaw_vertices: Integers) -> Rigid:
+    """Return how the jaw bone moved, from the skin that sits tight on it (Kabsch's fit)."""
+    before, after = (points[jaw_vertices].astype(np.float64) for points in (rest, face))
+    middle, place = before.mean(0), after.mean(0)
+    u, _, v = np.linalg.svd((before - middle).T @ (after - place))
+    upright = np.diag([1, 1, np.sign(np.linalg.det(v.T @ u.T))])
+    turn = v.T @ upright @ u.T
+    return Rigid(turn.astype(np.float32), (place - turn @ middle).astype(np.float32))
+
+
+def follow(part: Part, rest: Floats, face: Floats, jaw: Rigid, moved: Floats) -> Floats:
     """Return the offsets (N, 3) of a part whose face moves from ``rest`` to ``face`` (V, 3).
 
     ``jaw`` comes from `jaw_motion`; ``moved`` (N, 3) is where the part is before it follows.
@@ -109,7 +126,7 @@ def follow(part: Part, rest: Floats, face: Floats, jaw: Floats, moved: Floats) -
         return place + np.einsum("nij,ni->nj", now, local) - moved
     offset = part.pull[:, None] * (face - rest)[part.anchor]
     if part.jaw.any():
-        offset = offset + part.jaw[:, None] * (np.c_[moved, np.ones(len(moved))] @ jaw)
+        offset = offset + part.jaw[:, None] * jaw.offsets(moved)
     return offset.astype(np.float32)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from . import headhair, headloops, headmesh, headpaint, headparts, mouthparts
 from .articulation import CONTROLS, Rig
-from .head import JAW_SHAPES, SEEN, Floats, Head, Integers, Part, follow, jaw_motion
+from .head import JAW_SHAPES, REST, SEEN, Floats, Head, Integers, Part, follow, jaw_motion
 from .headmesh import Skin
 from .sculpt import Array
 
@@ -19,6 +19,8 @@ STILL = 1e-6
 """Shapes that move nothing further, such as the tongue's, are left out of the face, metres."""
 JAW_SKIN_SHIFT = 0.0012
 """Skin that other controls move further than this is no measure of the jaw bone, metres."""
+JAW_SKIN_SHARE = 0.94
+"""How much of the jaw's turn skin must follow to be one."""
 
 
 def build() -> Head:
@@ -32,9 +34,10 @@ def build() -> Head:
         for name, offsets in zip(names, stack, strict=True)
         if np.abs(offsets).max() > STILL
     }
-    jaw_vertices = find_jaw_skin(rig, len(skin.vertices))
+    regions = dict(zip(*rig.regions(), strict=True))
+    jaw_vertices = find_jaw_skin(rig, regions["jaw"])
     paint = headpaint.paint(skin, vertices, triangles)
-    parts = make_parts(skin, vertices, _jaw_share(shapes, jaw_vertices, vertices))
+    parts = make_parts(skin, vertices, regions["jaw"])
     head = Head(
         vertices=vertices,
         triangles=triangles,
@@ -57,25 +60,13 @@ def add_eyeballs(skin: Skin) -> tuple[Floats, Integers]:
     return vertices.astype(np.float32), triangles.astype(np.int32)
 
 
-def find_jaw_skin(rig: Rig, skin_count: int) -> Integers:
-    """Return the skin vertices that turn with the jaw bone and with nothing else."""
-    each = rig.evaluate(np.eye(len(CONTROLS)))  # (C,V,3)
-    size = np.linalg.norm(each, axis=2)
-    jaw = np.isin(CONTROLS, JAW_SHAPES)
-    opening = size[CONTROLS.index("jawOpen")]
-    quiet = size[~jaw].max(0) < JAW_SKIN_SHIFT
-    candidates = np.flatnonzero(quiet & (opening > 0.75 * opening.max()))
-    candidates = candidates[candidates < skin_count]
-    assert len(candidates) >= 12, f"only {len(candidates)} vertices sit tight on the jaw"
-    return candidates.astype(np.int32)
-
-
-def _jaw_share(shapes: dict[str, Floats], jaw_vertices: Integers, vertices: Floats) -> Array:
-    """Return (V,) how far each vertex follows the jaw bone when it opens, 0..1."""
-    motion = jaw_motion(vertices, shapes["jawOpen"], jaw_vertices)
-    rigid = np.c_[vertices, np.ones(len(vertices))] @ motion
-    share = (rigid * shapes["jawOpen"]).sum(1) / np.maximum((rigid**2).sum(1), 1e-12)
-    return np.clip(share, 0, 1)
+def find_jaw_skin(rig: Rig, share: Array) -> Integers:
+    """Return the skin vertices that turn with the jaw bone, all the way, and with nothing else."""
+    moved = np.linalg.norm(rig.evaluate(np.eye(len(CONTROLS))), axis=2)  # (C,V)
+    others = moved[~np.isin(CONTROLS, JAW_SHAPES)].max(0)
+    tight = np.flatnonzero((others < JAW_SKIN_SHIFT) & (share > JAW_SKIN_SHARE))
+    assert len(tight) >= 12, f"only {len(tight)} vertices sit tight on the jaw"
+    return tight.astype(np.int32)
 
 
 def make_parts(skin: Skin, vertices: Floats, jaw_share: Array) -> dict[str, Part]:
@@ -103,13 +94,22 @@ def _whole_ring(half: Integers, mirror: Integers) -> Integers:
 
 
 def with_shapes(part: Part, head: Head) -> Part:
-    """Return a part with the shapes it needs to follow the face's own, where it is seen to move."""
+    """Return a part with the shapes it needs to follow the face's own, where it is seen to move.
+
+    An in-between ("jawOpen.half") is what is missing from half of the shape it corrects; other
+    correctives move no bone.
+    """
     shapes = dict(part.shapes)
     for name, offsets in head.shapes.items():
-        motion = jaw_motion(head.vertices, offsets, head.jaw_vertices)
-        if name.split(".")[0] not in JAW_SHAPES:
-            motion = np.zeros_like(motion)
-        moved = follow(part, head.vertices, head.vertices + offsets, motion, part.vertices)
+        control, _, kind = name.partition(".")
+        between = kind == "half"
+        start = 0.5 * head.shapes[control] if between else np.zeros_like(offsets)
+        face = head.vertices + start + offsets
+        bone = control in JAW_SHAPES and kind in ("", "half")
+        jaw = jaw_motion(head.vertices, face, head.jaw_vertices) if bone else REST
+        moved = follow(part, head.vertices, face, jaw, part.vertices)
+        if between:
+            moved = moved - 0.5 * shapes.get(control, np.zeros_like(moved))
         if np.abs(moved).max(initial=0) > SEEN:
             shapes[name] = moved.astype(np.float32)
     return replace(part, shapes=shapes)

@@ -87,7 +87,7 @@ def mouth_loops() -> list[Array]:
     place = np.linspace(-1, 1, MOUTH_COLUMNS)
     side = -np.sign(np.round(place, 6))  # 1 upper, -1 lower, 0 corner
     x = 1 - np.abs(place) ** 1.35  # 0 at the middle, 1 at the corner
-    level = MOUTH_HEIGHT + 0.0014 * x**3  # corners a touch higher: friendly
+    level = MOUTH_HEIGHT + 0.0023 * x**2.6  # corners a touch higher: friendly
     line = level + 0.0006 * (np.exp(-(((x - 0.42) / 0.22) ** 2)) - np.exp(-((x / 0.24) ** 2)))
     surface = sculpt.front(np.c_[x * MOUTH_HALF, np.full(len(x), MOUTH_HEIGHT)])[:, 2]
     inset = 0.0017 + 0.0010 * x**3

@@ -198,7 +198,7 @@ def brows(face: Array, seed: int = 3) -> Part:
         flat.append(_brow_point(u, v) + np.c_[np.cos(bend), np.sin(bend)] * step[:, None])
     skin = sculpt.front(np.concatenate(flat))
     normals = sculpt.gradient(skin).reshape(count, points, 3)
-    lift = np.sin(np.linspace(0.15, 0.9, points) * np.pi)[:, None] * 0.7 * MM
+    lift = np.sin(np.linspace(0.15, 0.9, points) * np.pi)[:, None] * 0.9 * MM + 0.2 * MM
     paths = skin.reshape(count, points, 3) + normals * lift
     tufts = [
         tuft(path, normal, 1.25 * MM, 0.55 * MM, sides)

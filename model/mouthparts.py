@@ -220,7 +220,7 @@ def _tongue_shapes(rest: Array) -> dict[str, Floats]:
     thin = (rest[:, 1] - rest[:, 1].mean()) * ease(0.5) * -0.35
     shapes = {
         "tongueOut": np.c_[
-            zero, (11 * ease(0.2) - 6 * ease(0.75)) * MM + thin, 22 * MM * ease(0.1)
+            zero, (12 * ease(0.2) - 3 * ease(0.8)) * MM + thin, 22 * MM * ease(0.1)
         ],
         "tongueTip": np.c_[zero, 9.5 * MM * ease(0.45) + thin, 1.5 * MM * ease(0.45)],
         "tongueBack": np.c_[zero, 9.0 * MM * hump, -4.0 * MM * ease(0.2)],
