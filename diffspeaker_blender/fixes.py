@@ -10,7 +10,7 @@ from . import display, head, jobs, live, plan, shape_keys
 from .errors import LipSyncError
 from .operators import refuse
 
-HEAD_FIXES = ("make-editable", "object-mode", "single-user")
+HEAD_FIXES = ("make-editable", "object-mode", "relative-keys", "single-user")
 
 
 class DIFFSPEAKER_OT_fix(bpy.types.Operator):

@@ -16,12 +16,12 @@ import bpy
 from . import audio, head, plan, preferences, properties, shape_keys
 from .catalogue import ModelFile
 from .display import time_left
-from .errors import LipSyncError
+from .errors import Finding
 from .preferences_view import draw_chore
 from .presets import DIFFSPEAKER_PT_presets
 
 _ICONS = {"INFO": "CHECKMARK", "WARNING": "ERROR", "ERROR": "CANCEL"}
-_refusals: dict[tuple[object, ...], str] = {}
+_refusals: dict[tuple[object, ...], tuple[str, Finding | None]] = {}
 
 
 class _Sidebar:
@@ -154,23 +154,25 @@ def chosen_head(context: bpy.types.Context) -> bpy.types.Object | None:
     return properties.settings(context).head or head.find_head(context)
 
 
-def why_not(context: bpy.types.Context, chosen: bpy.types.Object | None) -> str:
-    """Return why nothing can be generated now, in a sentence; "" when all is ready."""
+def why_not(
+    context: bpy.types.Context, chosen: bpy.types.Object | None
+) -> tuple[str, Finding | None]:
+    """Return why nothing can be generated now ("" when all is ready) and what a button can mend."""
     if not preferences.runtime_ready():
-        return "Install the model runtime first"
+        return "Install the model runtime first", None
     if chosen is None:
-        return "Pick a head, or add the demo head"
+        return "Pick a head, or add the demo head", None
     settings = properties.settings(context)
     if settings.source == "STRIPS" and not audio.selected_strips(context):
-        return "Select a sound strip in the sequencer"
+        return "Select a sound strip in the sequencer", None
     if settings.source == "FILE" and not settings.audio_file:
-        return "Choose a sound file"
+        return "Choose a sound file", None
     if settings.source == "SPEAKER" and settings.speaker is None:
-        return "Pick a Speaker object"
+        return "Pick a Speaker object", None
     return _refusal(chosen, plan.model_of(context))
 
 
-def _refusal(chosen: bpy.types.Object, model: ModelFile | None) -> str:
+def _refusal(chosen: bpy.types.Object, model: ModelFile | None) -> tuple[str, Finding | None]:
     """Return why this head is refused; looked at again only when something about it changed."""
     mesh = chosen.data
     counts = (len(mesh.vertices), len(mesh.edges), len(mesh.polygons), mesh.users)
@@ -178,11 +180,8 @@ def _refusal(chosen: bpy.types.Object, model: ModelFile | None) -> str:
     key = (chosen.name_full, mesh.name_full, *counts, *map(str, state), model and model.id)
     if key not in _refusals:
         _refusals.clear()
-        try:
-            plan.check(chosen, model)
-            _refusals[key] = ""
-        except LipSyncError as error:
-            _refusals[key] = str(error)
+        report = head.check_head(chosen, plan.need_of(model))
+        _refusals[key] = ("", None) if report.usable else (report.reason, report.fix)
     return _refusals[key]
 
 
@@ -254,7 +253,7 @@ def _draw_button(
     if status.busy:
         draw_progress(layout, status)
         return
-    reason = why_not(context, chosen)
+    reason, mend = why_not(context, chosen)
     row = layout.row()
     row.scale_y = 1.4
     row.enabled = not reason
@@ -262,6 +261,8 @@ def _draw_button(
     row.operator("diffspeaker.generate", icon="PLAY")
     if reason and preferences.runtime_ready():
         wrapped(layout, context, reason, "INFO")
+    if mend is not None and chosen is not None:
+        _draw_fix(layout, mend.fix, mend.fix_label, chosen.name)
 
 
 def draw_progress(layout: bpy.types.UILayout, status: properties.DIFFSPEAKER_PG_status) -> None:
@@ -283,10 +284,13 @@ def _draw_message(layout: bpy.types.UILayout, context: bpy.types.Context) -> Non
     if status.hint:
         wrapped(layout, context, status.hint, "BLANK1")
     if status.fix:
-        fix = layout.operator(
-            "diffspeaker.fix", text=status.fix_label or "Fix", icon="TOOL_SETTINGS"
-        )
-        fix.name, fix.head = status.fix, status.head
+        _draw_fix(layout, status.fix, status.fix_label, status.head)
+
+
+def _draw_fix(layout: bpy.types.UILayout, fix: str, label: str, head_name: str) -> None:
+    """Offer the way out."""
+    button = layout.operator("diffspeaker.fix", text=label or "Fix", icon="TOOL_SETTINGS")
+    button.name, button.head = fix, head_name
 
 
 # --- both editors --------------------------------------------------------------------------------

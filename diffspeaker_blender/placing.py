@@ -152,7 +152,7 @@ def _place_cache(
     fps = audio.scene_fps(scene)
     shown = refine.adjust(result, Adjustments(intensity=placement.intensity))
     path = cache_path(placement)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    preferences.made(path.parent)
     template, _triangles = head.face_arrays(target)
     pointcache.write_cache(shown, template, path, fps=fps, start_frame=start)
     pointcache.apply_cache(target, path, start)

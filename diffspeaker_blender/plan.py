@@ -18,7 +18,7 @@ import bpy
 from . import audio, catalogue, head, preferences, properties
 from .audio import AudioClip
 from .choices import Choices
-from .errors import AudioError, HeadError
+from .errors import AudioError, HeadError, LipSyncError
 from .schedule import Task
 
 _MODES = {"NAMED": "named", "COMPACT": "compact", "FRAMES": "every frame", "CACHE": "cache"}
@@ -128,13 +128,19 @@ def tasks(
     file: str = "",
     start: float = 1.0,
 ) -> list[Task]:
-    """Return the tasks of one click. Raises AudioError and HeadError; nothing is started."""
+    """Return the tasks of one click. Raises LipSyncError; nothing is started."""
     chosen = choices(context, operator)
     model = catalogue.find(chosen.model, preferences.models_folder())
     target = find_head(context, head_name)
     check(target, model)
     sources = clip_sources(context, chosen.strips, file, start)
-    return [_task(context, chosen, model, target, *source) for source in sources]
+    try:
+        return [_task(context, chosen, model, target, *source) for source in sources]
+    except OSError as error:
+        raise LipSyncError(
+            f"The job's files cannot be written: {error.strerror or error}.",
+            "Free some disk space, or choose another temporary folder in the preferences.",
+        ) from error
 
 
 def model_of(context: bpy.types.Context) -> catalogue.ModelFile | None:
@@ -142,10 +148,14 @@ def model_of(context: bpy.types.Context) -> catalogue.ModelFile | None:
     return catalogue.find(properties.settings(context).model, preferences.models_folder())
 
 
+def need_of(model: catalogue.ModelFile | None) -> str:
+    """Return the kind of head a model needs: a vertex model moves FLAME's vertices only."""
+    return "flame" if model is not None and model.motion == "vertices" else "any"
+
+
 def check(target: bpy.types.Object, model: catalogue.ModelFile | None) -> None:
     """Refuse a head the model cannot move, naming why. Raises HeadError."""
-    need = "flame" if model is not None and model.motion == "vertices" else "any"
-    report = head.check_head(target, need)
+    report = head.check_head(target, need_of(model))
     if not report.usable:
         raise HeadError(report.reason)
 

@@ -114,31 +114,32 @@ def get() -> DIFFSPEAKER_AP_preferences | Defaults:
 # --- folders -------------------------------------------------------------------------------------
 
 
-def user_folder(*parts: str) -> Path:
-    """Return (and make) a folder of ours that outlives an upgrade and a removal of the add-on."""
-    folder = runtime.data_folder().joinpath(*parts)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def models_folder() -> Path:
     """Return where imported model files lie."""
-    return user_folder("models")
+    return runtime.data_folder() / "models"
 
 
 def cache_folder() -> Path:
     """Return where point caches of unsaved files and the log lie."""
     chosen = get().cache
-    folder = Path(bpy.path.abspath(chosen)) if chosen else user_folder("cache")
-    folder.mkdir(parents=True, exist_ok=True)
+    return Path(bpy.path.abspath(chosen)) if chosen else runtime.data_folder() / "cache"
+
+
+def made(folder: Path) -> Path:
+    """Return a folder of ours after making it where it is missing. Raises SetupError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SetupError(
+            f"The folder {folder} cannot be made: {error.strerror or error}.",
+            "Choose another one in the preferences.",
+        ) from error
     return folder
 
 
 def work_folder() -> Path:
     """Return where running jobs keep their files: Blender removes it when it quits."""
-    folder = Path(bpy.app.tempdir) / "diffspeaker"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return made(Path(bpy.app.tempdir) / "diffspeaker")
 
 
 def cache_files() -> Iterator[Path]:
@@ -149,7 +150,7 @@ def cache_files() -> Iterator[Path]:
 def clear_cache() -> float:
     """Empty the cache folder; return the megabytes that became free."""
     size = sum(path.stat().st_size for path in cache_files()) / 1e6
-    for path in cache_folder().iterdir():
+    for path in cache_folder().glob("*"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
@@ -208,7 +209,7 @@ def new_worker() -> Worker:
     """Return a worker for the chosen Python; it starts with its first request."""
     rigs = str(cache_folder() / "rigs")
     command = worker_command(require_runtime(), package_root(), "serve", "--cache", rigs)
-    return Worker(command, log_file=cache_folder() / "worker.log")
+    return Worker(command, log_file=made(cache_folder()) / "worker.log")
 
 
 def register() -> None:

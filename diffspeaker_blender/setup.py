@@ -111,8 +111,9 @@ class DIFFSPEAKER_OT_import_checkpoint(bpy.types.Operator, ImportHelper):
     def execute(self, _context: bpy.types.Context) -> set[str]:
         path = Path(bpy.path.abspath(self.filepath))
         template = Path(bpy.path.abspath(self.template)) if self.template else None
-        target = preferences.models_folder() / path.with_suffix(".safetensors").name
         try:
+            folder = preferences.made(preferences.models_folder())
+            target = folder / path.with_suffix(".safetensors").name
             if not path.is_file():
                 raise SetupError(f"There is no file {path}.", "Choose a model file.")
             python = preferences.require_runtime()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bpy
 import drive
 from drive import STAGE, addon, inside, shot, status, told, until
-from story import click_generate, frame_face, use_fake_worker
+from story import frame_face, use_fake_worker
 
 
 def main():
@@ -21,6 +21,7 @@ def main():
     yield 1.0
     shot("a_sub_panels")
     yield from setup_check()
+    yield from fixes()
     yield from preferences()
 
 
@@ -57,8 +58,6 @@ def preferences():
     yield 1.0
     window = bpy.context.window_manager.windows[-1]
     area = window.screen.areas[0]
-    with bpy.context.temp_override(window=window, area=area):
-        bpy.ops.screen.screen_full_area(use_hide_panels=False) if False else None
     yield 0.5
     shot("b_preferences")
     region = next(r for r in area.regions if r.type == "WINDOW")
@@ -69,4 +68,15 @@ def preferences():
     shot("c_preferences_below")
 
 
-__all__ = ["click_generate", "main"]
+def fixes():
+    """Show what the panel says of a head in Edit Mode, and of one that is none."""
+    with inside("VIEW_3D"):
+        bpy.ops.object.mode_set(mode="EDIT")
+    yield 0.6
+    shot("d_edit_mode")
+    with inside("VIEW_3D"):
+        bpy.ops.object.mode_set(mode="OBJECT")
+        bpy.ops.mesh.primitive_cube_add()
+    bpy.context.scene.diffspeaker.head = bpy.context.object
+    yield 0.6
+    shot("e_no_head")

@@ -68,6 +68,7 @@ def main():
     yield from cancel_one()
     yield from finish_one()
     yield from undo_and_redo()
+    yield from undo_in_mid_job()
     yield from turn_live_controls()
     yield from load_another_file()
     yield from save_and_open_again()
@@ -128,6 +129,17 @@ def undo_and_redo():
         bpy.ops.ed.redo()
     yield 0.4
     told["jaw_after_redo"] = round(jaw(), 3)
+
+
+def undo_in_mid_job():
+    """Undo while the model works: the job goes on and its result arrives."""
+    click_generate()
+    yield from until(lambda: status().fraction > 0 or not addon("jobs").busy(), 90)
+    with inside("VIEW_3D"):
+        bpy.ops.ed.undo()
+    yield from until(lambda: not addon("jobs").busy(), 200)
+    told["message_after_undo_in_mid_job"] = status().message
+    told["jaw_after_undo_in_mid_job"] = round(jaw(), 3)
 
 
 def turn_live_controls():
