@@ -19,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from model import __version__  # before torch, as in the model process: it sets how threads wait
+
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 50
 
@@ -186,7 +188,7 @@ def machine(threads: int) -> str:
 
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     return (
-        f"torch {torch.__version__}, {threads} of {os.cpu_count()} processors "
+        f"DiffSpeaker {__version__}, torch {torch.__version__}, {threads} of {os.cpu_count()} processors "
         f"({platform.machine()}, {torch.backends.cpu.get_cpu_capability()}), "
         f"load {load:.1f} at the start"
     )
