@@ -84,9 +84,9 @@ def _is_shell(points: Floats, eye: Eye) -> bool:
 
 
 def _in_mouth(face: FaceTopology, points: Floats) -> bool:
-    """Whether a part lies between the lips, the nose, the chin and the throat."""
+    """Whether a part lies behind the lips, between the palate, the chin and the throat."""
     low, high = points.min(0), points.max(0)
     top, bottom = face.point("subnasale")[1], face.point("menton")[1]
-    inside = bool(low[1] > bottom and high[1] < top + 0.1)
+    inside = bool(low[1] > bottom and high[1] < top + 0.35)
     behind = bool(points[:, 2].mean() < face.mouth_centre[2])
     return inside and behind and bool(np.abs(points[:, 0]).max() < 1.5 * face.half_width)
