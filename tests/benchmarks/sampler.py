@@ -188,8 +188,8 @@ def machine(threads: int) -> str:
 
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     return (
-        f"DiffSpeaker {__version__}, torch {torch.__version__}, {threads} of {os.cpu_count()} processors "
-        f"({platform.machine()}, {torch.backends.cpu.get_cpu_capability()}), "
+        f"DiffSpeaker {__version__}, torch {torch.__version__}, "
+        f"{threads} of {os.cpu_count()} processors ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()}), "
         f"load {load:.1f} at the start"
     )
 
