@@ -198,7 +198,7 @@ def _file_second(strip: Any, frame: float, fps: float) -> float:
         begin, trim = strip.content_start, strip.content_trim_start
     else:
         begin, trim = strip.frame_start, strip.animation_offset_start
-    return (frame - begin + trim) / fps - getattr(strip, "sound_offset", 0.0)
+    return float((frame - begin + trim) / fps - getattr(strip, "sound_offset", 0.0))
 
 
 def _needs_mixing(scene: Any, strip: Any) -> bool:

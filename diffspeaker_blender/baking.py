@@ -34,7 +34,7 @@ class Baked:
     @property
     def moving(self) -> NDArray[np.bool_]:
         """Return which shape keys change (K,)."""
-        return np.ptp(self.values, axis=0) > _STILL
+        return np.asarray(np.ptp(self.values, axis=0) > _STILL)
 
 
 def family(objects: list[Any]) -> list[Any]:
@@ -81,22 +81,20 @@ def bake(objects: list[Any], scene: Any, first: int, last: int) -> list[Baked]:
     Plain actions, and parts driven by a plain key, are evaluated directly; anything else is played.
     """
     frames = np.arange(first, last + 1)
-    meshes = [obj for obj in objects if obj.type == "MESH" and _key(obj) is not None]
-    plain: dict[Any, dict[str, NDArray[np.float32]]] = {}
-    for obj in meshes:
-        if (values := _plain_values(_key(obj), frames, plain)) is not None:
-            plain[_key(obj)] = values
-    for obj in meshes:  # again: a part may come before the head that drives it
-        if _key(obj) not in plain and (values := _plain_values(_key(obj), frames, plain)):
-            plain[_key(obj)] = values
-    rest = [_key(obj) for obj in meshes if _key(obj) not in plain]
-    plain.update(_played(rest, scene, frames) if rest else {})
+    keys = {o: key for o in objects if (key := _key(o)) is not None}
+    known: dict[Any, dict[str, NDArray[np.float32]]] = {}
+    for _again in range(2):  # a part may come before the head that drives it
+        for key in keys.values():
+            if key not in known and (plain := _plain_values(key, frames, known)) is not None:
+                known[key] = plain
+    rest = [key for key in keys.values() if key not in known]
+    known.update(_played(rest, scene, frames) if rest else {})
     baked = []
-    for obj in meshes:
-        names = tuple(block.name for block in _key(obj).key_blocks[1:])
-        columns = [plain[_key(obj)][name] for name in names]
-        values = np.stack(columns, 1) if columns else np.empty((len(frames), 0), np.float32)
-        baked.append(Baked(obj.name, names, values.astype(np.float32)))
+    for obj, key in keys.items():
+        names = tuple(block.name for block in key.key_blocks[1:])
+        columns = [known[key][name] for name in names]
+        values = np.stack(columns, 1) if columns else np.empty((len(frames), 0))
+        baked.append(Baked(obj.name, names, np.asarray(values, np.float32)))
     return baked
 
 
@@ -145,7 +143,7 @@ def _evaluated(curve: Any, frames: NDArray[Any]) -> NDArray[Any]:
     curve.keyframe_points.foreach_get("interpolation", kinds)
     straight = curve.extrapolation == "CONSTANT" and not len(curve.modifiers)
     if straight and np.all(kinds[:-1] == curves.LINEAR):
-        return np.interp(frames, keys[:, 0], keys[:, 1])
+        return np.asarray(np.interp(frames, keys[:, 0], keys[:, 1]))
     return np.array([curve.evaluate(int(frame)) for frame in frames])
 
 

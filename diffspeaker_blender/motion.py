@@ -83,7 +83,7 @@ class Motion:
     @property
     def vertices(self) -> int:
         """Return the number of vertices of the mesh it moves."""
-        return self.shapes.shape[1]
+        return int(self.shapes.shape[1])
 
     def offsets(self, rows: slice | NDArray[Any] | None = None) -> Floats:
         """Return the vertex offsets (F', V, 3) of some or all rows."""
@@ -202,14 +202,14 @@ def _closed_by_controls(curves: Floats, names: tuple[str, ...]) -> Floats:
         "mouthFunnel",
     )
     gap = (np.maximum(curve("jawOpen"), 0.0) + 0.5 * np.maximum(parted, 0.0)) * (1.0 - seal)
-    return np.clip(1.5 - gap / _NARROW, 0.0, 1.0).astype(np.float32)
+    return np.asarray(np.clip(1.5 - gap / _NARROW, 0.0, 1.0), np.float32)
 
 
 def _closed_by_gap(gap: Floats) -> Floats:
     """Return closedness from a measured gap: shut within 3 % of its usual range from its least."""
     least, most = np.percentile(gap, (1, 95))
     narrow = max(0.06 * float(most - least), 1e-9)
-    return np.clip(1.5 - (gap - least) / narrow, 0.0, 1.0).astype(np.float32)
+    return np.asarray(np.clip(1.5 - (gap - least) / narrow, 0.0, 1.0), np.float32)
 
 
 def _lip_travel(motion: Motion) -> Floats:
@@ -251,7 +251,9 @@ def retime(
     rows = np.clip((frames - origin) / ratio, 0, motion.frames - 1)
     curves = ("weights", "controls", "opening", "dense")
     found: dict[str, Any] = {name: getattr(motion, name) for name in curves}
-    parts = {name: None if had is None else _between(had, rows) for name, had in found.items()}
+    parts: dict[str, Any] = {
+        name: None if had is None else _between(had, rows) for name, had in found.items()
+    }
     moved = replace(motion, fps=fps, start=float(first - start_frame), **parts)
     for frame, row in _lost_closures(motion, moved, rows, 0.5 / ratio):
         for name, sampled in parts.items():
@@ -282,7 +284,7 @@ def _between(curves: Floats, rows: NDArray[np.float64]) -> Floats:
         below = np.floor(rows + 1e-5).astype(int)
         above = np.minimum(below + 1, len(curves) - 1)
         part = np.maximum(rows - below, 0.0).reshape(-1, *[1] * (curves.ndim - 1))
-        return (curves[below] * (1 - part) + curves[above] * part).astype(np.float32)
+        return np.asarray(curves[below] * (1 - part) + curves[above] * part, np.float32)
     rise = np.diff(curves, axis=0)
     before, after = rise[:-1], rise[1:]
     total = before + after
@@ -309,7 +311,7 @@ def travel(motion: Motion, scale: float = 1000.0) -> float:
 
     `scale` is millimetres a unit of the mesh; the default reads the mesh as metres.
     """
-    face = slice(None)
+    face: Any = slice(None)
     if motion.regions is not None and "lips" in motion.region_names:
         face = np.flatnonzero(motion.regions[motion.region_names.index("lips")] > 0.5)
     flat = motion.shapes[:, face].reshape(len(motion.shapes), -1)

@@ -118,7 +118,7 @@ def smooth(motion: Motion, strength: float) -> Motion:
 
     def averaged(curves: Floats) -> Floats:
         part = keep.reshape(-1, *[1] * (curves.ndim - 1)).astype(np.float32)
-        return part * curves + (1 - part) * _gaussian(curves, deviation)
+        return np.asarray(part * curves + (1 - part) * _gaussian(curves, deviation), np.float32)
 
     return replace(
         motion,
@@ -279,7 +279,7 @@ def _longest_lines(curves: Floats, allowed: Floats, forced: NDArray[Any]) -> NDA
         distance = row - anchor
         low = np.maximum(low, (curves[row] - allowed - value) / distance)
         high = np.minimum(high, (curves[row] + allowed - value) / distance)
-    return keep | forced
+    return np.asarray(keep | forced)
 
 
 def replay(weights: Floats, keep: NDArray[Any]) -> Floats:

@@ -61,7 +61,7 @@ def write(
     placed, frames, keep = shaped.placed, shaped.frames, shaped.keep
     names = _put_shapes(obj, index, clip, placed, motion, reuse)
     _widen(key, names, placed)
-    former = (*record.span, record.ease)
+    former = (record.span[0], record.span[1], record.ease)
     had = set(record.keys)
     record.span, record.ease = [float(frames[0]), float(frames[-1])], _ease(fps)
     if not record.nla:
@@ -258,7 +258,7 @@ def erase(key: Any, index: Index, clip: str) -> None:
     """Remove a clip's keys from its curves, and its NLA strip and action when they are its own."""
     record = index.clips[clip]
     bag = bag_of(key, record, clip)
-    former = (*record.span, record.ease)
+    former = (record.span[0], record.span[1], record.ease)
     for name in record.keys if bag is not None else ():
         rests = _rests(index, clip, name, False)
         gone = curves.write_keys(bag, name, _NOTHING, [_reach(former, rests)], rests) is None
@@ -280,7 +280,7 @@ def drop_unused(obj: Any, index: Index) -> int:
         for action, holder in curves.our_actions(key):
             bag = curves.channels(action, curves.slot_of(action, holder), ensure=False)
             curve = bag.fcurves.find(curves.path_of(name)) if bag is not None else None
-            if curve is not None:
+            if bag is not None and curve is not None:
                 bag.fcurves.remove(curve)
         obj.shape_key_remove(block)
         removed += 1

@@ -14,7 +14,8 @@ from diffspeaker_blender.errors import AudioError
 
 RATE = 16_000
 needs_mixer = pytest.mark.skipif(
-    not bpy.app.build_options.audaspace, reason="this Blender has no audio mixer"
+    not bpy.app.build_options.audaspace,
+    reason="this Blender has no audio and makes no sound strips",
 )
 
 
@@ -121,6 +122,7 @@ def test_fps_base_counts(file: Path, tmp_path: Path) -> None:
     assert clip.start == pytest.approx(11 * 1.001 / 25)
 
 
+@needs_mixer
 def test_only_the_chosen_strip_is_heard(file: Path, tmp_path: Path) -> None:
     """Music and other characters beside the strip change nothing."""
     strip = add(file)
@@ -214,6 +216,7 @@ def test_packed_file(file: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(heard(clip, tmp_path), tone(), atol=1e-3)
 
 
+@needs_mixer
 def test_strip_in_a_meta(file: Path, tmp_path: Path) -> None:
     """A meta's handles cut what is heard of the strips inside, and its mute silences them."""
     strip = add(file)
@@ -241,6 +244,7 @@ def test_strip_in_a_meta(file: Path, tmp_path: Path) -> None:
         audio.strip_clip(scene, inner)
 
 
+@needs_mixer
 def test_refusals(file: Path, tmp_path: Path) -> None:
     """Missing, empty and foreign files, muted and silent strips: one sentence each, no crash."""
     scene = bpy.context.scene
@@ -274,6 +278,7 @@ def test_refusals(file: Path, tmp_path: Path) -> None:
         audio.strips_clip(scene, [])
 
 
+@needs_mixer
 def test_selected_strips(file: Path, tmp_path: Path) -> None:
     """Selected sound strips come in the order of the timeline; nothing selected is nothing."""
     assert audio.selected_strips(bpy.context) == []

@@ -449,8 +449,8 @@ def test_a_minute_is_written_in_a_moment() -> None:
         names=tuple(f"speech.{k:02d}" for k in range(60)),
         controls=None,
     )
-    began = time.perf_counter()
+    began = time.process_time()
     shape_keys.apply_motion(obj, wide, mode="named", clip="line")
-    took = time.perf_counter() - began
+    took = time.process_time() - began
     print(f"keys of 60 s, 60 shapes: {took * 1000:.0f} ms")
     assert took < 0.9
