@@ -187,10 +187,10 @@ def machine(threads: int) -> str:
     import torch
 
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    level = torch.backends.cpu.get_cpu_capability()
     return (
-        f"DiffSpeaker {__version__}, torch {torch.__version__}, "
-        f"{threads} of {os.cpu_count()} processors ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()}), "
-        f"load {load:.1f} at the start"
+        f"DiffSpeaker {__version__}, torch {torch.__version__}, {threads} of {os.cpu_count()} "
+        f"processors ({platform.machine()}, {level}), load {load:.1f} at the start"
     )
 
 
