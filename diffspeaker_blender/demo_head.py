@@ -22,7 +22,6 @@ import numpy as np
 from mathutils import Matrix, Vector
 from numpy.typing import NDArray
 
-from . import parts
 from .errors import HeadError
 from .worker import package_root
 
@@ -77,7 +76,7 @@ def add_demo_head(context: Any, *, stage: bool = True) -> Any:
     for title, names in OBJECTS.items():
         part = _part(title, [_Piece.read(arrays, name) for name in names], home)
         part.parent = face
-        parts.drive(part, face)
+        _drive(part, face)
     face.location = scene.cursor.location
     if stage:
         _stage(scene, face, home)
@@ -215,6 +214,24 @@ def _add_keys(obj: Any, rest: Floats, shapes: dict[str, Floats], widest: bool = 
             block.slider_min, block.slider_max = (-10.0, 10.0) if widest else (-1.0, 1.0)
         block.value = 0.0  # Blender 5.2 starts at 1
     obj.active_shape_key_index = 0
+
+
+def _drive(part: Any, face: Any) -> None:
+    """Let every shape key of a part take the value of the face's key of that name.
+
+    A sum of one variable is no script: it runs where Python drivers are not allowed.
+    """
+    if part.data.shape_keys is None:
+        return
+    for block in part.data.shape_keys.key_blocks[1:]:
+        driver = block.driver_add("value").driver
+        driver.type = "SUM"
+        variable = driver.variables.new()
+        variable.type = "SINGLE_PROP"
+        target = variable.targets[0]
+        target.id_type = "KEY"
+        target.id = face.data.shape_keys
+        target.data_path = f'key_blocks["{block.name}"].value'
 
 
 def _material(name: str, flat: bool = False) -> Any:
