@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 import tempfile
 import time
@@ -25,6 +26,7 @@ from .batch import DEMO_HEAD, Line, Report
 from .errors import LipSyncError
 from .plan import Placement
 from .schedule import Schedule, State, Task
+from .worker import Worker
 
 ALL_WELL, LINE_FAILED, USAGE, NOT_STARTED = range(4)
 _MODES = {"named": "named", "compact": "compact", "frames": "every frame"}
@@ -101,13 +103,22 @@ def _read(path: Path, _payload: object) -> motion.Motion:
     return motion.load(path)
 
 
+def _worker(lanes: int) -> Worker:
+    """Return a worker that leaves the other lanes their share of the processor."""
+    worker = preferences.new_worker()
+    if lanes > 1:
+        worker.environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // lanes))
+    return worker
+
+
 class _Run:
     """One run over all lines: what is asked, the workers, the report, and faces already read."""
 
     def __init__(self, given: argparse.Namespace, lines: list[Line]) -> None:
         self.given, self.lines = given, lines
         self.folder = Path(tempfile.mkdtemp(prefix="batch-", dir=preferences.work_folder()))
-        self.schedule = Schedule(preferences.new_worker, _read, max(1, given.jobs))
+        lanes = max(1, given.jobs)
+        self.schedule = Schedule(lambda: _worker(lanes), _read, lanes)
         self.report = Report(given.report or self._report_path())
         self.faces: dict[str, Path] = {}
         self.options = {name: getattr(given, name) for name in _WRITTEN}

@@ -61,8 +61,8 @@ class _Main(_Sidebar):
         if chosen is None:
             _draw_no_head(layout)
         _draw_sound(layout, context, settings)
-        _draw_button(layout, context, chosen)
-        _draw_message(layout, context)
+        if _draw_button(layout, context, chosen):
+            _draw_message(layout, context)
 
 
 class _Performance(_Child):
@@ -247,12 +247,12 @@ def _draw_sound(
 
 def _draw_button(
     layout: bpy.types.UILayout, context: bpy.types.Context, chosen: bpy.types.Object | None
-) -> None:
-    """Show the button, or the progress of the job in its place."""
+) -> bool:
+    """Show the button, or in its place the progress; return whether it can be pressed."""
     status = properties.status(context)
     if status.busy:
         draw_progress(layout, status)
-        return
+        return False
     reason, mend = why_not(context, chosen)
     row = layout.row()
     row.scale_y = 1.4
@@ -263,6 +263,7 @@ def _draw_button(
         wrapped(layout, context, reason, "INFO")
     if mend is not None and chosen is not None:
         _draw_fix(layout, mend.fix, mend.fix_label, chosen.name)
+    return not reason
 
 
 def draw_progress(layout: bpy.types.UILayout, status: properties.DIFFSPEAKER_PG_status) -> None:

@@ -86,6 +86,7 @@ def place(result: Motion, shaped: Shaped | None, placement: Placement) -> Placed
     if placement.mode == "cache":
         return _place_cache(result, placement, target, scene, start)
     adjustments = Adjustments(intensity=placement.intensity)
+    edited = shape_keys.edited(target, placement.clip)
     applied = shape_keys.apply_motion(
         target,
         result,
@@ -110,9 +111,18 @@ def place(result: Motion, shaped: Shaped | None, placement: Placement) -> Placed
         applied.millimetres,
         applied.frames,
         applied.keyframes,
-        tuple(findings) + tuple(applied.findings),
+        (*findings, *applied.findings, *_edits_replaced(edited)),
         applied,
     )
+
+
+def _edits_replaced(names: tuple[str, ...]) -> tuple[Finding, ...]:
+    """Remark that curves which were edited by hand have been replaced."""
+    if not names:
+        return ()
+    some = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    message = f"Your edits of {some} were replaced; undo brings them back."
+    return (Finding("edits-replaced", message, blocking=False),)
 
 
 def first_frame(scene: bpy.types.Scene, placement: Placement) -> float:

@@ -54,6 +54,11 @@ def demo(addon):
     return bpy.context.scene.diffspeaker.head
 
 
+needs_sound = pytest.mark.skipif(
+    not bpy.app.build_options.audaspace, reason="this Blender is built without Audaspace"
+)
+
+
 def driven(head):
     """Return the key that the last result drives for the fake's jawOpen.
 

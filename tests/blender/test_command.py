@@ -44,7 +44,8 @@ def test_a_blend_file_can_be_written_and_has_sound_and_keys(addon, line, tmp_pat
     bpy.ops.wm.open_mainfile(filepath=str(out))
     editor = bpy.context.scene.sequence_editor
     strips = editor.strips if hasattr(editor, "strips") else editor.sequences
-    assert [strip.name for strip in strips] == ["line one"]
+    heard = ["line one"] if bpy.app.build_options.audaspace else []
+    assert [strip.name for strip in strips] == heard
     assert bpy.data.objects["Speaking Head"].data.shape_keys.animation_data.action is not None
 
 

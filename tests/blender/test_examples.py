@@ -11,6 +11,8 @@ import pytest
 
 bpy = pytest.importorskip("bpy")
 
+from tests.blender.conftest import needs_sound  # noqa: E402
+
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
 PRELUDE = """
@@ -31,7 +33,7 @@ diffspeaker_blender.unregister()
 
 
 def play(name, scene, *words, folder):
-    """Run an example in a Blender of its own, with a stand-in for the model; return what it said."""
+    """Run an example in a Blender of its own with a stand-in model; return what it said."""
     code = PRELUDE.format(
         root=str(ROOT),
         fake=str(ROOT / "tests" / "fakes" / "speaker.py"),
@@ -74,6 +76,7 @@ def test_takes(head_file, line, tmp_path):
     assert len(list(tmp_path.glob("take-*.blend"))) == 4
 
 
+@needs_sound
 def test_dialogue(addon, line, tmp_path):
     """Two heads, two channels, and music that nobody speaks."""
     scene = bpy.context.scene

@@ -10,7 +10,7 @@ import pytest
 
 bpy = pytest.importorskip("bpy")
 
-from tests.blender.conftest import pump, values  # noqa: E402
+from tests.blender.conftest import needs_sound, pump, values  # noqa: E402
 
 
 def status():
@@ -100,6 +100,7 @@ def test_a_head_that_is_gone_is_told(addon, demo, line):
     assert "no longer in this file" in status().message
 
 
+@needs_sound
 def test_a_strip_that_moved_meanwhile_is_followed(addon, demo, line):
     """The keys go where the sound is now."""
     from diffspeaker_blender import jobs, plan

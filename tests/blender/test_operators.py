@@ -7,7 +7,7 @@ import pytest
 
 bpy = pytest.importorskip("bpy")
 
-from tests.blender.conftest import driven, values  # noqa: E402
+from tests.blender.conftest import driven, needs_sound, values  # noqa: E402
 
 
 def status():
@@ -31,6 +31,7 @@ def test_generate_blocks_and_writes_keys(addon, demo, line):
     assert status().level == "INFO"
 
 
+@needs_sound
 def test_generate_takes_the_selected_strip_at_its_place(addon, demo, line):
     """The keys begin where the strip begins, whatever else lies on the timeline."""
     scene = bpy.context.scene
@@ -79,6 +80,17 @@ def test_generating_again_replaces_only_its_own(addon, demo, line):
     bpy.ops.diffspeaker.generate(audio=str(line), head=demo.name)
     assert keys_of(demo) == first
     assert "scar" in first
+
+
+def test_edits_that_are_replaced_are_told(addon, demo, line):
+    """Hand edits are not lost without a word."""
+    bpy.ops.diffspeaker.generate(audio=str(line), head=demo.name)
+    key = demo.data.shape_keys
+    path = f'key_blocks["{driven(demo).name}"].value'
+    driven(demo).value = 0.33
+    key.keyframe_insert(path, frame=7)
+    bpy.ops.diffspeaker.generate(audio=str(line), head=demo.name)
+    assert "Your edits of jawOpen" in status().hint
 
 
 def test_live_controls_rewrite_the_curves(addon, demo, line):
@@ -204,6 +216,37 @@ def test_the_setup_check_speaks_in_words(addon):
     from diffspeaker_blender import report
 
     assert "Blender" in report.of_blender()
+
+
+def test_a_model_file_can_be_imported_chosen_and_removed(addon, tmp_path):
+    """It shows with its styles and licence, and the bundled one cannot be removed."""
+    from diffspeaker_blender import catalogue, preferences
+    from tests.test_catalogue import write_model
+
+    path = write_model(tmp_path / "studio.safetensors", name="Studio", styles=["calm", "loud"])
+    bpy.ops.diffspeaker.import_checkpoint(filepath=str(path))
+    assert "Studio was imported (research only)" in status().message
+    settings = bpy.context.scene.diffspeaker
+    settings.model = "studio"
+    settings.style = "loud"
+    assert settings.style == "loud"
+    bpy.ops.diffspeaker.remove_model(model="studio")
+    assert catalogue.find("studio", preferences.models_folder()) is None
+    with pytest.raises(RuntimeError, match="no model"):
+        bpy.ops.diffspeaker.remove_model(model=catalogue.BUNDLED)
+    with pytest.raises(RuntimeError, match="no file"):
+        bpy.ops.diffspeaker.import_checkpoint(filepath=str(tmp_path / "gone.ckpt"))
+
+
+def test_a_folder_that_cannot_be_written_is_told(addon, demo, line, tmp_path):
+    """A point cache needs a place; when there is none, a sentence says so."""
+    blocked = tmp_path / "blocked"
+    blocked.write_text("a file where a folder should be", encoding="utf-8")
+    from diffspeaker_blender import preferences
+    from diffspeaker_blender.errors import SetupError
+
+    with pytest.raises(SetupError, match="cannot be made"):
+        preferences.made(blocked / "cache")
 
 
 def test_export_writes_what_is_chosen(addon, demo, line, tmp_path):
