@@ -23,6 +23,7 @@ from mathutils import Matrix, Vector
 from numpy.typing import NDArray
 
 from .errors import HeadError
+from .stored import GIVEN
 from .worker import package_root
 
 Floats = NDArray[np.float32]
@@ -162,6 +163,7 @@ def _face(arrays: Arrays, home: Any) -> Any:
     shapes = _shapes(arrays, "shape/", len(vertices))
     still = np.zeros_like(vertices)
     _add_keys(face, vertices, {**shapes, **{n: still for n in TONGUE if n not in shapes}})
+    mesh.shape_keys[GIVEN] = True
     return face
 
 

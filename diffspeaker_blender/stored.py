@@ -18,6 +18,8 @@ import numpy as np
 from .motion import Adjustments, Motion
 
 INDEX = "diffspeaker"
+GIVEN = "diffspeaker.given"
+"""Marks a head whose named keys came with it and move its teeth and lashes along."""
 _CURVES = "diffspeaker.clip."
 _SHAPE = "diffspeaker.shape."
 _ARRAYS = ("weights", "controls", "regions", "opening")

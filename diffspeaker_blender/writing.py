@@ -102,8 +102,12 @@ def _put_shapes(
     names: list[str] = []
     for k, wanted in enumerate(placed.names):
         one = record.hashes[k] if same else stored.shape_hash(placed.shapes[k])
-        there = reuse or _is_there(key, wanted, basis, placed.shapes[k])
+        alike = _is_there(key, wanted, basis, placed.shapes[k])
+        ours = stored.GIVEN in key and wanted in key.key_blocks and wanted not in index.keys
+        there = reuse or alike or ours
         name, needs_shape = _key_for(key, index, clip, wanted, one, there, names)
+        if ours and name == wanted and not alike:  # the head is from another version of the rig
+            key.key_blocks[name].points.foreach_set("co", basis + placed.shapes[k].ravel())
         if not name:
             block = obj.shape_key_add(name=_free_name(key, wanted), from_mix=False)
             block.value = 0.0  # Blender 5.2 starts at 1

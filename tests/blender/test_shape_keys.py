@@ -11,7 +11,7 @@ import bpy
 import numpy as np
 import pytest
 
-from diffspeaker_blender import curves, refine, shape_keys
+from diffspeaker_blender import curves, refine, shape_keys, stored
 from diffspeaker_blender.errors import HeadError, MotionError
 from diffspeaker_blender.motion import Adjustments, Motion, retime
 from tests.strategies import talking
@@ -220,6 +220,22 @@ def test_a_head_that_comes_with_its_keys(grid: SimpleNamespace) -> None:
     shape_keys.remove_motion(obj)
     assert len(obj.data.shape_keys.key_blocks) == 8
     np.testing.assert_allclose(evaluated(obj, 10), grid.vertices, atol=1e-7)
+
+
+def test_a_given_head_of_another_version(grid: SimpleNamespace) -> None:
+    """Keys of a head of ours are brought up to date, not doubled, so its teeth go on following."""
+    obj, motion = grid.object, speech()
+    obj.shape_key_add(name="Basis")
+    for name, shape in zip(motion.names, motion.shapes, strict=True):
+        block = obj.shape_key_add(name=name)
+        block.points.foreach_set("co", (grid.vertices + 0.8 * shape).ravel())
+        block.value = 0.0
+    obj.data.shape_keys[stored.GIVEN] = True
+    applied = shape_keys.apply_motion(obj, motion, clip="line")
+    assert applied.keys == motion.names
+    assert worst(obj, grid.vertices, speech()) <= 2e-6
+    shape_keys.remove_motion(obj)
+    assert len(obj.data.shape_keys.key_blocks) == 7
 
 
 def test_clips_share_a_head(grid: SimpleNamespace) -> None:
