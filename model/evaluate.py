@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -161,12 +162,21 @@ def written(folder: Path, result: dict[str, Any]) -> str:
     report = score_table.control_report(result) if kind else score_table.vertex_report(result)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(result, ensure_ascii=False, indent=1)
+        text = json.dumps(finite(result), ensure_ascii=False, indent=1, allow_nan=False)
         (folder / "evaluation.json").write_text(text + "\n", encoding="utf-8")
         (folder / "evaluation.md").write_text(report + "\n", encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{folder} cannot be written: {error.strerror}.") from error
     return report
+
+
+def finite(value: Any) -> Any:
+    """Return a result with null where a number is undefined, as JSON knows no nan."""
+    if isinstance(value, dict):
+        return {name: finite(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def run_lips(arguments: argparse.Namespace) -> int:

@@ -67,6 +67,7 @@ def vocaset(folder: Path, sentences: int = 2, seconds: float = 1.0) -> Path:
             samples, loud = babble(seconds, 100 * number + sentence)
             motion = np.repeat(templates[subject][None], len(loud), 0)
             motion[:, :4, 1] += 0.004 * loud[:, None]
+            motion[:, 6:, 2] += 0.001 * loud[::-1, None]
             stem = f"{subject}_sentence{sentence:02d}"
             soundfile.write(folder / "wav" / f"{stem}.wav", samples, 16_000)
             flat = motion.reshape(len(loud), -1).astype(np.float32)
