@@ -38,6 +38,20 @@ class StepEmbedding(nn.Module):
         return self.linear_2(functional.silu(self.linear_1(waves)))  # type: ignore[no-any-return]
 
 
+class StyleTable(nn.Module):
+    """One learned row per style; a mix of styles is a mix of rows.
+
+    Not an `nn.Embedding`: drawing its start values on the meta device, where a file's expected
+    sizes are computed, makes torch 2.13 import its compiler, which costs a second of start-up.
+    """
+
+    def __init__(self, styles: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(styles, width))
+        if not self.weight.is_meta:
+            nn.init.normal_(self.weight)
+
+
 class DenoiserLayer(nn.Module):
     """Pre-norm layer: self-attention over motion, cross-attention to speech, feed-forward."""
 
@@ -81,7 +95,7 @@ class Denoiser(nn.Module):
         self.vertice_map = nn.Linear(spec.channels, spec.latent)
         self.motion_decoder = nn.Linear(spec.latent, spec.channels)
         self.audio_feature_map = nn.Linear(spec.audio_width, spec.latent)
-        self.obj_vector = nn.Embedding(len(spec.styles), wide)
+        self.obj_vector = StyleTable(len(spec.styles), wide)
         self.time_embedding = StepEmbedding(spec.audio_width, wide)
         self.transformer_decoder = Decoder(spec)
         self.dropout = nn.Dropout(spec.dropout)
