@@ -61,7 +61,8 @@ class _Main(_Sidebar):
         if chosen is None:
             _draw_no_head(layout)
         _draw_sound(layout, context, settings)
-        if _draw_button(layout, context, chosen):
+        pressable = _draw_button(layout, context, chosen)
+        if pressable or properties.status(context).level != "INFO":
             _draw_message(layout, context)
 
 

@@ -130,6 +130,8 @@ def tasks(
 ) -> list[Task]:
     """Return the tasks of one click. Raises LipSyncError; nothing is started."""
     chosen = choices(context, operator)
+    if not chosen.model:
+        raise LipSyncError("The chosen model file is not there any more.", "Choose another model.")
     model = catalogue.find(chosen.model, preferences.models_folder())
     target = find_head(context, head_name)
     check(target, model)
