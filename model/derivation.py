@@ -24,7 +24,7 @@ from .upperface import upper_fields
 
 Array = NDArray[np.floating]
 
-VERSION = 4
+VERSION = 5
 """Raised whenever a derivation would come out differently; part of the cache key."""
 
 NEGLIGIBLE = 1e-5

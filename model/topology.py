@@ -25,6 +25,9 @@ from .surface import Surface
 FLAME_MARGIN = 4
 """Ring of the lid margin on FLAME's connectivity."""
 
+CLEARLY_SYMMETRIC = 0.06
+"""Mean distance, in eye distances, between mirrored partners of even a rather crooked face."""
+
 AXIS_FLIP = np.array([-1.0, 1.0, 1.0])
 
 
@@ -197,6 +200,8 @@ def _mirror(p: Floats, connectivity: Connectivity, loop: list[int], skin: Intege
         error = float(np.linalg.norm(p[here_] * AXIS_FLIP - p[there], axis=1).mean())
         if error < best[0]:
             best = (error, partner)
+        if error < CLEARLY_SYMMETRIC:
+            break
     mirror = np.full(len(p), -1)
     for a, b in best[1].items():
         if best[1].get(b) == a:

@@ -29,7 +29,10 @@ def head(name: str) -> tuple[Mesh, FaceTopology, Rig]:
     if name not in _cache:
         family, _, kind = name.partition(" ")
         mesh = demo_head() if family == "demo" else flame_head()
-        mesh = warped(mesh, kind) if kind else mesh
+        if kind == "parted":
+            mesh = mesh[0] + head(family)[2].evaluate(pose(jawOpen=0.2))[0], mesh[1]
+        elif kind:
+            mesh = warped(mesh, kind)
         _cache[name] = (mesh, FaceTopology.from_mesh(*mesh), Rig(*mesh))
     return _cache[name]
 
@@ -123,6 +126,14 @@ def test_a_seal_shuts_the_lips_at_any_jaw_opening(name: str, jaw: float) -> None
         gap = gaps(name, pose(jawOpen=jaw, mouthClose=1, **shape))
         assert gap.max() < 0.1, shape
         assert gap.min() > rest - 0.6, shape
+
+
+@pytest.mark.parametrize("name", ["demo parted", "flame parted"])
+def test_a_mouth_that_rests_open_can_shut(name: str) -> None:
+    """A neutral with parted lips is sealed all the same."""
+    assert gaps(name, pose()).max() > 3
+    for jaw in (0.0, 0.3):
+        assert gaps(name, pose(jawOpen=jaw, mouthClose=1)).max() < 0.1
 
 
 @pytest.mark.parametrize("name", HEADS)
