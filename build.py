@@ -112,7 +112,9 @@ def blender_environments(versions: Sequence[str] = ()) -> dict[str, Path]:
     for version in versions or BLENDERS:
         python = find_python(known[version])
         if python is None:
-            say(f"Blender {version}: left out, Python {'.'.join(map(str, known[version]))} not found")
+            say(
+                f"Blender {version}: left out, Python {'.'.join(map(str, known[version]))} not found"
+            )
             continue
         requirements = [*pins(f"blender-{version}"), *pins("blender")]
         environments[version] = make_environment(f"blender-{version}", python, requirements)
@@ -144,7 +146,7 @@ def environment_variables() -> dict[str, str]:
 
 
 def test(arguments: argparse.Namespace) -> None:
-    """Run the pure tests and the worker's, then Blender's in every version at hand, then the GUI's."""
+    """Run the pure, the worker's and the window's tests, then Blender's in each version at hand."""
     worker = worker_environment()
     blenders = blender_environments(arguments.blender)
     extra = arguments.rest
@@ -156,7 +158,9 @@ def test(arguments: argparse.Namespace) -> None:
     for name, command in suites.items():
         say(f"testing: {name}")
         started = time.monotonic()
-        code = subprocess.run(command, cwd=ROOT, env=environment_variables(), check=False).returncode
+        code = subprocess.run(
+            command, cwd=ROOT, env=environment_variables(), check=False
+        ).returncode
         say(f"testing: {name} took {time.monotonic() - started:.0f} s")
         if code:
             failed.append(name)
@@ -209,7 +213,9 @@ def package(_: argparse.Namespace) -> None:
     target = ROOT / "dist" / f"{manifest['id']}-{manifest['version']}.zip"
     write_zip(target)
     python = next(iter(blender_environments().values()))
-    found = subprocess.run([str(python), "-c", VALIDATOR], capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [str(python), "-c", VALIDATOR], capture_output=True, text=True, check=True
+    )
     run([str(python), found.stdout.strip().splitlines()[-1], "validate", str(target)])
     digest = hashlib.sha256(target.read_bytes()).hexdigest()
     say(f"{target.relative_to(ROOT)}  {target.stat().st_size / 1e6:.1f} MB  sha256 {digest}")
@@ -252,7 +258,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     shown = commands.add_parser("demo", help="make a talking head, its files and a report")
     shown.add_argument("--audio", help="speech to use instead of the bundled sentence")
     shown.add_argument("--head", help=".blend, .ply or .obj head to use instead of the demo head")
-    shown.add_argument("--out", default=str(ROOT / "output" / "demo"), help="folder for the results")
+    shown.add_argument(
+        "--out", default=str(ROOT / "output" / "demo"), help="folder for the results"
+    )
     tested = commands.add_parser("test", help="set up everything and run the tests")
     tested.add_argument("--blender", action="append", choices=[*BLENDERS, *OPTIONAL_BLENDERS])
     commands.add_parser("lint", help="check format, style and types")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .faces import metres
 from .motion import Motion, largest_move
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 CLOSURES = ("mouthClose", "mouthPress", "lipTuck", "eyeBlink")
 # What a face does besides speaking.
 EXPRESSIVE = ("eye", "brow", "cheekSquint", "noseSneer")
+
+BLINK = "eyeBlink"
+BLINK_BEGUN, BLINK_DONE = 0.25, 0.95  # lid closure that is a blink; how far it then goes
+BLINKS_APART = 0.35  # seconds
 
 
 def fit_controls(
@@ -39,7 +44,8 @@ def fit_controls(
     from .articulation import CONTROLS
 
     names = loaded.checkpoint.spec.control_names
-    own = shade(sampled.motion(), names, request.intensity, request.expression)
+    own = complete_blinks(sampled.motion(), names, fps)
+    own = shade(own, names, request.intensity, request.expression)
     controls = np.zeros((len(own), len(CONTROLS)), np.float32)
     known = [index for index, name in enumerate(names) if name in CONTROLS]
     controls[:, [CONTROLS.index(names[index]) for index in known]] = own[:, known]
@@ -71,6 +77,31 @@ def fit_controls(
     )
 
 
+def complete_blinks(
+    controls: NDArray[np.float32], names: tuple[str, ...], fps: float
+) -> NDArray[np.float32]:
+    """Let every blink that begins in (F, C) controls go all the way, in its own rhythm.
+
+    A model that predicts clean motion averages over when a blink may come, so its blinks are on
+    time but shallow; eyelids either blink or stay open.
+    """
+    lids = [index for index, name in enumerate(names) if name.startswith(BLINK)]
+    if not lids or len(controls) < 3:
+        return controls
+    lid = controls[:, lids].max(axis=1)
+    gain = np.ones_like(lid)
+    reach = max(1, round(BLINKS_APART * fps))
+    for peak in np.flatnonzero(lid > BLINK_BEGUN):
+        near = slice(max(0, peak - reach), peak + reach + 1)
+        if lid[peak] < lid[near].max():
+            continue
+        share = np.clip(lid[near] / lid[peak], 0.0, 1.0)
+        gain[near] = np.maximum(gain[near], 1 + share * (BLINK_DONE / lid[peak] - 1))
+    completed = controls.copy()
+    completed[:, lids] *= gain[:, None]
+    return completed
+
+
 def shade(
     controls: np.ndarray, names: tuple[str, ...], intensity: float, expression: float
 ) -> np.ndarray:
@@ -79,6 +110,8 @@ def shade(
     for index, name in enumerate(names):
         if name.startswith(CLOSURES):
             gain[index] = 1.0
-        if name.startswith(EXPRESSIVE):
+        if name.startswith(BLINK):  # a half-hearted blink looks sleepy, not calm
+            gain[index] *= min(1.0, 2 * expression)
+        elif name.startswith(EXPRESSIVE):
             gain[index] *= expression
     return np.clip(controls * gain, 0.0, 1.0).astype(np.float32)

@@ -52,7 +52,9 @@ class KokoroVoice:
         self.engine, self.name, self.style = engine, name, style
 
     def speak(self, text: str, speed: float) -> np.ndarray:
-        parts = [self.engine.read(phrase, self.style, speed) for phrase in phonemizer().phonemize(text)]
+        parts = [
+            self.engine.read(phrase, self.style, speed) for phrase in phonemizer().phonemize(text)
+        ]
         return resample(np.concatenate([np.zeros(2400, np.float32), *parts]), 24_000)
 
 
@@ -104,11 +106,9 @@ class FliteVoice:
     def speak(self, text: str, speed: float) -> np.ndarray:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "speech.wav"
-            subprocess.run(
-                [self.program, "-voice", self.speaker, "--setf", f"duration_stretch={1 / speed:.3f}",
-                 "-t", text, "-o", str(path)],
-                check=True, capture_output=True,
-            )  # fmt: skip
+            command = [self.program, "-voice", self.speaker, "-t", text, "-o", str(path)]
+            command += ["--setf", f"duration_stretch={1 / speed:.3f}"]
+            subprocess.run(command, check=True, capture_output=True)
             samples, rate = soundfile.read(path, dtype="float32")
         return resample(samples, rate)
 

@@ -10,7 +10,7 @@ SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
 
 def shared(relative: str) -> Path:
-    """Return a path inside the reference folder, or skip the calling test naming what is missing."""
+    """Return a path inside the reference folder, or skip the test and name what is missing."""
     path = SHARED / relative
     if not path.exists():
         pytest.skip(f"reference data not present: shared/{relative}")

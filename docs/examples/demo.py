@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import bpy
+import mathutils
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,13 +95,37 @@ def coordinates(block: bpy.types.ShapeKey) -> np.ndarray:
     return points
 
 
-def render_sheet(path: Path) -> None:
-    """Render frames of the talking head with Workbench, tiled into one picture."""
+def frame_face(face: bpy.types.Object) -> None:
+    """Put a camera in front of a head that came without one."""
+    corners = np.array([face.matrix_world @ mathutils.Vector(corner) for corner in face.bound_box])
+    centre, size = corners.mean(0), float(np.ptp(corners, axis=0).max())
+    data = bpy.data.cameras.new("Sheet")
+    camera = bpy.data.objects.new("Sheet", data)
+    bpy.context.scene.collection.objects.link(camera)
+    bpy.context.scene.camera = camera
+    forward = front_of(face)
+    camera.location = mathutils.Vector(centre) + forward * size * 2.6
+    camera.rotation_euler = forward.to_track_quat("Z", "Y").to_euler()
+    data.lens, data.clip_start = 50.0, size / 100
+
+
+def front_of(face: bpy.types.Object) -> mathutils.Vector:
+    """Return where a head looks: FLAME's +Z, turned as the object is."""
+    return (face.matrix_world.to_3x3() @ mathutils.Vector((0, 0, 1))).normalized()
+
+
+def render_sheet(face: bpy.types.Object, path: Path) -> None:
+    """Render frames of the talking head with Cycles, tiled into one picture."""
     scene = bpy.context.scene
-    scene.render.engine = "BLENDER_WORKBENCH"
-    scene.display.shading.light = "STUDIO"
-    scene.display.shading.color_type = "MATERIAL"
-    scene.display.shading.show_cavity = True
+    scene.render.engine = "CYCLES"  # the one engine that draws alike on any machine, screen or not
+    scene.cycles.samples = 24
+    scene.cycles.use_denoising = False
+    if scene.world is None:
+        scene.world = bpy.data.worlds.new("Sheet")
+        scene.world.color = (0.2, 0.23, 0.26)
+    if scene.camera is None:
+        frame_face(face)
+    scene.camera.data.lens *= 1.35  # closer than the stage's own view
     scene.render.resolution_x = scene.render.resolution_y = TILE
     scene.render.image_settings.file_format = "PNG"
     tiles = []
@@ -151,7 +176,8 @@ def main() -> int:
     os.environ.setdefault("DIFFSPEAKER_FOLDER", str(given.out / "work"))
 
     import diffspeaker_blender
-    from diffspeaker_blender import export, head as heads, jobs
+    from diffspeaker_blender import export, jobs
+    from diffspeaker_blender import head as heads
 
     watch = Stopwatch()
     bpy.ops.wm.read_factory_settings(use_empty=True)
@@ -172,7 +198,7 @@ def main() -> int:
                 report = export.export([face], given.out / f"talking.{kind}")
             watch.lines.append(f"    {report.sentence()}")
         with watch.step("contact sheet"):
-            render_sheet(given.out / "contact-sheet.png")
+            render_sheet(face, given.out / "contact-sheet.png")
         with watch.step("film with sound"):
             motion, mesh = given.out / "motion.npz", given.out / "face.npz"
             write_motion(face, motion)

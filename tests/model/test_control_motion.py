@@ -1,0 +1,71 @@
+"""What is done to controls between the sampler and the rig."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from model.articulation import CONTROLS
+from model.control_motion import BLINK_DONE, complete_blinks, shade
+from model.windows import steady_noise
+
+LEFT, RIGHT = CONTROLS.index("eyeBlinkLeft"), CONTROLS.index("eyeBlinkRight")
+JAW, CLOSE = CONTROLS.index("jawOpen"), CONTROLS.index("mouthClose")
+
+
+def blink(height: float, frames: int = 60, at: int = 30) -> np.ndarray:
+    """Return controls (F, C) with one blink of some height and an open jaw."""
+    controls = np.zeros((frames, len(CONTROLS)), np.float32)
+    pulse = height * np.exp(-0.5 * ((np.arange(frames) - at) / 2.0) ** 2)
+    controls[:, LEFT] = controls[:, RIGHT] = pulse
+    controls[:, JAW] = 0.3
+    return controls
+
+
+@pytest.mark.parametrize("height", [0.3, 0.6, 0.9])
+def test_a_blink_that_begins_is_completed(height):
+    """The lids close, at the same frame, and the rest of the face is left alone."""
+    before = blink(height)
+    after = complete_blinks(before, CONTROLS, 30.0)
+    assert after[:, LEFT].argmax() == 30
+    assert after[30, LEFT] == pytest.approx(BLINK_DONE, abs=1e-5)
+    assert after[10, LEFT] == pytest.approx(before[10, LEFT], abs=1e-3)
+    np.testing.assert_array_equal(np.delete(after, [LEFT, RIGHT], 1),
+                                  np.delete(before, [LEFT, RIGHT], 1))  # fmt: skip
+
+
+def test_a_flutter_is_no_blink():
+    """What stays below the threshold is not blown up."""
+    before = blink(0.15)
+    np.testing.assert_array_equal(complete_blinks(before, CONTROLS, 30.0), before)
+
+
+def test_expression_thins_life_but_never_half_closes_eyes():
+    """At half expression brows move half, a blink still shuts; at none the eyes stay open."""
+    controls = complete_blinks(blink(0.9), CONTROLS, 30.0)
+    brow = CONTROLS.index("browInnerUp")
+    controls[:, brow] = 0.4
+    half = shade(controls, CONTROLS, 1.0, 0.5)
+    assert half[30, LEFT] == pytest.approx(BLINK_DONE, abs=1e-5)
+    assert half[:, brow].max() == pytest.approx(0.2)
+    assert shade(controls, CONTROLS, 1.0, 0.0)[:, LEFT].max() == 0.0
+
+
+def test_intensity_never_opens_what_must_close():
+    """A closure keeps its strength whatever the intensity."""
+    controls = blink(0.9)
+    controls[:, CLOSE] = 1.0
+    quiet = shade(controls, CONTROLS, 0.5, 1.0)
+    assert quiet[:, CLOSE].min() == 1.0
+    assert quiet[:, JAW].max() == pytest.approx(0.15)
+
+
+def test_the_seed_moves_life_and_leaves_speech():
+    """Another seed draws other noise for eyes and brows, and the same for jaw and lips."""
+    spec = SimpleNamespace(channels=len(CONTROLS), control_names=CONTROLS)
+    one, two = steady_noise(spec, 50, 1), steady_noise(spec, 50, 2)
+    assert torch.equal(one[:, JAW], two[:, JAW])
+    assert torch.equal(one[:, CLOSE], two[:, CLOSE])
+    assert not torch.equal(one[:, LEFT], two[:, LEFT])
+    assert torch.equal(one, steady_noise(spec, 50, 1))
