@@ -112,9 +112,8 @@ def blender_environments(versions: Sequence[str] = ()) -> dict[str, Path]:
     for version in versions or BLENDERS:
         python = find_python(known[version])
         if python is None:
-            say(
-                f"Blender {version}: left out, Python {'.'.join(map(str, known[version]))} not found"
-            )
+            missing = ".".join(map(str, known[version]))
+            say(f"Blender {version}: left out, Python {missing} not found")
             continue
         requirements = [*pins(f"blender-{version}"), *pins("blender")]
         environments[version] = make_environment(f"blender-{version}", python, requirements)

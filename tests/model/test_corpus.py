@@ -1,0 +1,123 @@
+"""The corpus: timed phones from anywhere, recordings varied, nothing lost when a build breaks."""
+
+import json
+from argparse import Namespace
+from itertools import islice
+
+import numpy as np
+import pytest
+import soundfile
+
+from model import augment, corpus, sentences
+from model.align import fill_gaps, words_of
+from model.articulation import CONTROLS
+from model.coarticulation import Phone
+from model.errors import CorpusError
+
+RATE = corpus.RATE
+
+
+def speech(seconds: float = 1.0) -> np.ndarray:
+    """Return something voiced: a buzz whose loudness rises and falls."""
+    time = np.arange(int(seconds * RATE)) / RATE
+    buzz = sum(np.sin(2 * np.pi * 120 * k * time) / k for k in range(1, 12))
+    return (0.2 * buzz * np.sin(np.pi * time / seconds)).astype(np.float32)
+
+
+PHONES = [Phone("M", 0.1, 0.3), Phone("AA", 0.3, 0.7), Phone("P", 0.7, 0.8)]
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    """Return a folder of two aligned recordings, as the corpus takes them."""
+    folder = tmp_path / "speech é"
+    folder.mkdir()
+    rows = []
+    for name in ("11-1.flac", "12-1.flac"):
+        soundfile.write(folder / name, speech(), RATE)
+        rows.append({"file": name, "words": [["map", 0.1, 0.8,
+                     [[p.name, p.start, p.end] for p in PHONES]]]})  # fmt: skip
+    (folder / "phones.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return folder
+
+
+def test_gaps_become_silence_and_noises_too():
+    """Phones cover the clip without holes; what is no phone is SIL."""
+    filled = fill_gaps([Phone("M", 0.1, 0.3), Phone("+NSN+", 0.3, 0.5)], 1.0)
+    assert [(p.name, p.start, p.end) for p in filled] == [
+        ("SIL", 0.0, 0.1), ("M", 0.1, 0.3), ("SIL", 0.3, 0.5), ("SIL", 0.5, 1.0),
+    ]  # fmt: skip
+
+
+def test_words_are_what_a_dictionary_knows():
+    """Case, digits and typographic quotes go; words with apostrophes stay."""
+    assert words_of("Don’t panic - it's 42!") == ["don't", "panic", "it's"]
+
+
+def test_speed_moves_sound_and_phones_alike():
+    """Twice as fast is half as long, for both."""
+    samples, phones = augment.change_speed(speech(), PHONES, 2.0)
+    assert len(samples) == pytest.approx(RATE / 2, abs=2)
+    assert phones[1] == Phone("AA", 0.15, 0.35)
+
+
+def test_variations_are_seeded_and_finite():
+    """The same seed gives the same variation; no variation is silent, clipped or not a number."""
+    one, _ = augment.vary(speech(), PHONES, np.random.default_rng(3), speech())
+    two, _ = augment.vary(speech(), PHONES, np.random.default_rng(3), speech())
+    np.testing.assert_array_equal(one, two)
+    for seed in range(12):
+        samples, phones = augment.vary(speech(), PHONES, np.random.default_rng(seed), speech())
+        assert np.isfinite(samples).all()
+        assert 0.001 < np.abs(samples).max() <= 1.0
+        assert phones[-1].end <= len(samples) / RATE
+
+
+def test_what_is_not_speech_is_made_of_all_kinds():
+    """Hush, noise and music have the asked length and stay within full scale."""
+    for seed in range(6):
+        samples = augment.without_speech(2.0, np.random.default_rng(seed))
+        assert len(samples) == 2 * RATE
+        assert np.isfinite(samples).all()
+        assert np.abs(samples).max() <= 1.0
+
+
+def test_sentences_fill_every_slot():
+    """No frame's braces survive, and lone letters are spoken."""
+    said = list(islice(sentences.sentences([], seed=1), 200))
+    assert not any("{" in text for text in said)
+    assert len(set(said)) > 150
+
+
+def test_a_speaker_is_trained_on_or_held_out_but_never_both(recordings):
+    """The split hangs on the speaker's name alone."""
+    clips = list(corpus.aligned_speech(recordings))
+    again = list(corpus.aligned_speech(recordings))
+    assert [clip.split for clip in clips] == [clip.split for clip in again]
+    shares = [corpus.split_of(f"speaker {index}") for index in range(1000)]
+    assert 60 < shares.count("validation") < 140
+
+
+def test_a_corpus_is_built_and_continues(recordings, tmp_path):
+    """Clips, phones, curves and manifest come out; a second run adds nothing twice."""
+    out = tmp_path / "corpus"
+    given = Namespace(out=out, speech=recordings, voices=[], minutes=0.2, variations=1, styles=2,
+                      lips=None, encoder=None, share=0.5, stage="all")  # fmt: skip
+    assert corpus.run(given) == 0
+    listed = corpus.read_clips(out)
+    assert corpus.run(given) == 0
+    assert corpus.read_clips(out) == listed
+    manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+    motion = np.load(out / "motion.npy")
+    assert motion.shape[1] == len(CONTROLS)
+    assert manifest["clips"][-1]["motion_span"][1] == len(motion)
+    first = next(clip for clip in manifest["clips"] if clip["name"] == "11-1@0")
+    curve = motion[slice(*first["motion_span"])]
+    assert curve[:, CONTROLS.index("mouthClose")].max() > 0.9  # the m and the p
+    assert curve[:, CONTROLS.index("jawOpen")].max() > 0.05  # the aa
+
+
+def test_a_folder_without_phones_is_refused(tmp_path):
+    """The message names the folder and what it lacks."""
+    with pytest.raises(CorpusError, match=r"no phones\.jsonl"):
+        list(corpus.aligned_speech(tmp_path))
