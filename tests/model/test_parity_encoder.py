@@ -122,3 +122,21 @@ def test_transformers_own_hubert_gives_the_same_features() -> None:
     with torch.no_grad():
         expected = theirs(audio).last_hidden_state
         torch.testing.assert_close(ours(audio, None), expected, atol=5e-5, rtol=0)
+
+
+def test_training_masks_spans_and_leaves_the_convolutions_alone() -> None:
+    """As published: SpecAugment over time, dropout and layerdrop on; the front end frozen."""
+    torch.manual_seed(0)
+    config = parity.spec("A").encoder.config
+    encoder = hubert.HubertEncoder(config).train()
+    audio = torch.randn(2, 16_000)
+    one, other = encoder(audio, None), encoder(audio, None)
+    assert not torch.equal(one, other)
+    one.sum().backward()
+    assert encoder.masked_spec_embed.grad is not None
+    assert all(weight.grad is None for weight in encoder.feature_extractor.parameters())
+    with torch.no_grad():
+        values = torch.zeros(4, 400, 32)
+        hidden = (encoder.mask_spans(values) != 0).any(-1)
+    assert 0.02 < float(hidden.float().mean()) < 0.08
+    assert encoder.eval()(audio, None).equal(encoder(audio, None))
