@@ -62,7 +62,8 @@ class _Main(_Sidebar):
             _draw_no_head(layout)
         _draw_sound(layout, context, settings)
         pressable = _draw_button(layout, context, chosen)
-        if pressable or properties.status(context).level != "INFO":
+        ready = preferences.runtime_ready()
+        if ready and (pressable or properties.status(context).level != "INFO"):
             _draw_message(layout, context)
 
 
@@ -205,7 +206,10 @@ def _draw_welcome(layout: bpy.types.UILayout, context: bpy.types.Context) -> Non
     if status.chore:
         draw_chore(box, status)
         return
-    wrapped(box, context, preferences.runtime_trouble(), "INFO")
+    if status.message and status.level == "ERROR":
+        _draw_message(box, context)
+    else:
+        wrapped(box, context, preferences.runtime_trouble(), "INFO")
     box.operator("diffspeaker.install_runtime", icon="IMPORT")
     box.operator("diffspeaker.open_preferences", icon="PREFERENCES")
 
