@@ -240,8 +240,9 @@ def retime(
     """Return the motion at the scene's whole frames, and those frames (F',).
 
     `fps` includes Blender's `fps_base`; `start_frame` is the scene frame, whole or not, of the
-    clip's first sample. Between rows the curves follow a monotone cubic, which never overshoots.
-    A closure that falls between two scene frames is moved to the nearer one, at most half a frame.
+    clip's first sample. Between rows the curves follow a monotone cubic, which never overshoots;
+    between two rows of shut lips a straight line, which keeps them shut. A closure that falls
+    between two scene frames is moved to the nearer one, at most half a frame.
     """
     origin = start_frame + motion.start / motion.fps * fps
     ratio = fps / motion.fps  # scene frames a row
@@ -249,42 +250,49 @@ def retime(
     last = max(int(np.floor(origin + (motion.frames - 1) * ratio + 1e-4)), first)
     frames = np.arange(first, last + 1, dtype=np.int32)
     rows = np.clip((frames - origin) / ratio, 0, motion.frames - 1)
+    closed = closedness(motion)
+    shut = (closed[np.floor(rows).astype(int)] >= CLOSED) & (
+        closed[np.ceil(rows).astype(int)] >= CLOSED
+    )
     curves = ("weights", "controls", "opening", "dense")
     found: dict[str, Any] = {name: getattr(motion, name) for name in curves}
     parts: dict[str, Any] = {
-        name: None if had is None else _between(had, rows) for name, had in found.items()
+        name: None if had is None else _between(had, rows, shut) for name, had in found.items()
     }
     moved = replace(motion, fps=fps, start=float(first - start_frame), **parts)
-    for frame, row in _lost_closures(motion, moved, rows, 0.5 / ratio):
+    for frame, row in _lost_closures(closed, rows, 0.5 / ratio):
         for name, sampled in parts.items():
             if sampled is not None:
                 sampled[frame] = found[name][row]
     return moved, frames
 
 
-def _lost_closures(
-    motion: Motion, moved: Motion, rows: NDArray[np.float64], half: float
-) -> list[tuple[int, int]]:
+def _lost_closures(closed: Floats, rows: NDArray[np.float64], half: float) -> list[tuple[int, int]]:
     """Return (index of the nearest scene frame, row to show there) of closures it would skip.
 
     `rows` (F',) are the fractional rows of the scene's frames, `half` half a scene frame in rows.
     """
-    closed, shown, lost = closedness(motion), closedness(moved), []
+    lost = []
     for first, last in closed_runs(closed):
         beside = np.flatnonzero((rows >= first - half - 1e-6) & (rows <= last + half + 1e-6))
-        if beside.size and shown[beside].max() < CLOSED:
+        inside = (rows[beside] >= first - 1e-6) & (rows[beside] <= last + 1e-6)
+        if beside.size and not inside.any():
             row = first + int(closed[first : last + 1].argmax())
             lost.append((int(beside[np.abs(rows[beside] - row).argmin()]), row))
     return lost
 
 
-def _between(curves: Floats, rows: NDArray[np.float64]) -> Floats:
-    """Sample curves (F, …) at fractional rows by monotone cubics (Fritsch & Carlson 1980)."""
+def _between(curves: Floats, rows: NDArray[np.float64], shut: NDArray[Any]) -> Floats:
+    """Sample curves (F, …) at fractional rows by monotone cubics (Fritsch & Carlson 1980).
+
+    Where `shut` (F',) says so, and at whole rows, by straight lines.
+    """
+    below = np.floor(rows + 1e-5).astype(int)
+    above = np.minimum(below + 1, len(curves) - 1)
+    part = np.maximum(rows - below, 0.0).reshape(-1, *[1] * (curves.ndim - 1))
+    straight = np.asarray(curves[below] * (1 - part) + curves[above] * part, np.float32)
     if len(curves) < 3 or np.abs(rows - np.round(rows)).max(initial=0.0) < 1e-5:
-        below = np.floor(rows + 1e-5).astype(int)
-        above = np.minimum(below + 1, len(curves) - 1)
-        part = np.maximum(rows - below, 0.0).reshape(-1, *[1] * (curves.ndim - 1))
-        return np.asarray(curves[below] * (1 - part) + curves[above] * part, np.float32)
+        return straight
     rise = np.diff(curves, axis=0)
     before, after = rise[:-1], rise[1:]
     total = before + after
@@ -300,7 +308,8 @@ def _between(curves: Floats, rows: NDArray[np.float64]) -> Floats:
         + curves[low + 1] * (t * t * (3 - 2 * t))
         + slope[low + 1] * (t * t * (t - 1))
     )
-    return np.asarray(hermite, np.float32)
+    keep = shut.reshape(-1, *[1] * (curves.ndim - 1))
+    return np.asarray(np.where(keep, straight, hermite), np.float32)
 
 
 # -- measures ---------------------------------------------------------------------------------
