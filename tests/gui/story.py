@@ -47,9 +47,9 @@ def jaw():
 
 
 def frame_face():
-    """Look at the face through the scene's camera, in material colours."""
+    """Look at the face through the scene's camera, in its painted colours."""
     space = drive.area("VIEW_3D").spaces.active
-    space.shading.color_type = "MATERIAL"
+    space.shading.color_type = "VERTEX"
     space.region_3d.view_perspective = "CAMERA"
 
 
