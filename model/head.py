@@ -14,14 +14,15 @@ import argparse
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FaceError
 
-Floats = NDArray[np.float32]
-Integers = NDArray[np.int32]
+Floats = NDArray[np.floating[Any]]
+Integers = NDArray[np.integer[Any]]
 
 ASSET = Path(__file__).parent / "weights" / "head.npz"
 JAW_SHAPES = ("jawOpen", "jawForward", "jawLeft", "jawRight")
@@ -77,7 +78,7 @@ class Head:
         ``tongue`` holds the values of tongueOut, tongueTip and tongueBack, which no face shows.
         """
         jaw = jaw_motion(self.vertices, face, self.jaw_vertices)
-        posed = {}
+        posed: dict[str, Floats] = {}
         for name, part in self.parts.items():
             moved = part.vertices.copy()
             for key, value in (tongue or {}).items():
@@ -123,7 +124,7 @@ def follow(part: Part, rest: Floats, face: Floats, jaw: Rigid, moved: Floats) ->
         base, now = _frames(rest[part.root]), _frames(face[part.root])
         origin, place = rest[part.root].mean(1), face[part.root].mean(1)
         local = np.einsum("nij,nj->ni", base, moved - origin)
-        return place + np.einsum("nij,ni->nj", now, local) - moved
+        return np.asarray(place + np.einsum("nij,ni->nj", now, local) - moved)
     offset = part.pull[:, None] * (face - rest)[part.anchor]
     if part.jaw.any():
         offset = offset + part.jaw[:, None] * jaw.offsets(moved)
@@ -135,13 +136,13 @@ def _frames(corners: Floats) -> Floats:
     along = corners[:, 1] - corners[:, 0]
     out = np.cross(along, corners[:, 2] - corners[:, 0])
     axes = np.stack([along, np.cross(out, along), out], 1)
-    return axes / np.maximum(np.linalg.norm(axes, axis=2, keepdims=True), 1e-20)
+    return np.asarray(axes / np.maximum(np.linalg.norm(axes, axis=2, keepdims=True), 1e-20))
 
 
 # -- the file -------------------------------------------------------------------------------------
 
 
-def _pack(values: Floats) -> NDArray[np.int32] | NDArray[np.int16]:
+def _pack(values: Floats) -> Integers:
     """Return metres as whole steps, in 16 bits where they fit."""
     whole = np.round(np.asarray(values) / STEP)
     small = len(whole) == 0 or np.abs(whole).max() < 32767
@@ -180,7 +181,7 @@ def save(path: Path, head: Head) -> None:
             arrays[f"{key}/shape/{shape}/at"], arrays[f"{key}/shape/{shape}/by"] = _sparse(offsets)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **cast(dict[str, Any], arrays))
 
 
 def load(path: Path | str = ASSET) -> Head:
@@ -243,6 +244,11 @@ def _shapes(arrays: dict[str, NDArray[np.generic]], prefix: str, count: int) -> 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe ``python -m model head``."""
     parser.add_argument("output", type=Path, help="the .npz file to write")
+    parser.add_argument(
+        "--shapes-only",
+        action="store_true",
+        help="keep the shipped head and renew its shapes after a change of the rig (quick)",
+    )
     parser.add_argument("--picture", type=Path, help="also draw the head into this PNG file")
 
 
@@ -250,7 +256,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Make the demo head anew and write it."""
     from . import headbuild, preview
 
-    head = headbuild.build()
+    if not arguments.shapes_only:
+        save(arguments.output, headbuild.build())
+    made = load(ASSET if arguments.shapes_only else arguments.output)
+    head = headbuild.renew_shapes(made)  # of what is stored, so that both ways give the same
     save(arguments.output, head)
     size = arguments.output.stat().st_size
     print(f"{arguments.output}: {len(head.vertices)} vertices, {len(head.shapes)} shapes, {size} B")

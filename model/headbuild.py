@@ -24,31 +24,33 @@ JAW_SKIN_SHARE = 0.94
 
 
 def build() -> Head:
-    """Make the whole head; the same numbers give the same head."""
+    """Make the whole head, still without shapes; the same numbers give the same head."""
     skin = headmesh.build()
     vertices, triangles = add_eyeballs(skin)
-    rig = Rig(vertices, triangles)
-    names, stack = rig.named_shapes()
-    shapes = {
-        name: np.asarray(offsets, np.float32)
-        for name, offsets in zip(names, stack, strict=True)
-        if np.abs(offsets).max() > STILL
-    }
-    regions = dict(zip(*rig.regions(), strict=True))
-    jaw_vertices = find_jaw_skin(rig, regions["jaw"])
     paint = headpaint.paint(skin, vertices, triangles)
-    parts = make_parts(skin, vertices, regions["jaw"])
-    head = Head(
+    jaw = dict(zip(*Rig(vertices, triangles).regions(), strict=True))["jaw"]
+    return Head(
         vertices=vertices,
         triangles=triangles,
         colours=paint.colours,
         materials=paint.materials,
         material=paint.material,
-        jaw_vertices=jaw_vertices,
-        parts=parts,
-        shapes=shapes,
+        jaw_vertices=np.zeros(0, np.int32),
+        parts=make_parts(skin, vertices, jaw),
     )
-    return replace(head, parts={name: with_shapes(part, head) for name, part in parts.items()})
+
+
+def renew_shapes(head: Head) -> Head:
+    """Return the head with the shapes that today's rig gives its face and its parts."""
+    rig = Rig(head.vertices, head.triangles)
+    shapes = {
+        name: np.asarray(offsets, np.float32)
+        for name, offsets in zip(*rig.named_shapes(), strict=True)
+        if np.abs(offsets).max() > STILL
+    }
+    jaw = dict(zip(*rig.regions(), strict=True))["jaw"]
+    head = replace(head, shapes=shapes, jaw_vertices=find_jaw_skin(rig, jaw))
+    return replace(head, parts={name: with_shapes(p, head) for name, p in head.parts.items()})
 
 
 def add_eyeballs(skin: Skin) -> tuple[Floats, Integers]:
@@ -90,7 +92,7 @@ def make_parts(skin: Skin, vertices: Floats, jaw_share: Array) -> dict[str, Part
 
 def _whole_ring(half: Integers, mirror: Integers) -> Integers:
     """Return a closed ring of a left half that runs from the upper to the lower middle."""
-    return np.r_[half, mirror[half[-2:0:-1]]]
+    return np.asarray(np.r_[half, mirror[half[-2:0:-1]]])
 
 
 def with_shapes(part: Part, head: Head) -> Part:
@@ -99,7 +101,7 @@ def with_shapes(part: Part, head: Head) -> Part:
     An in-between ("jawOpen.half") is what is missing from half of the shape it corrects; other
     correctives move no bone.
     """
-    shapes = dict(part.shapes)
+    shapes = {name: own for name, own in part.shapes.items() if name.startswith("tongue")}
     for name, offsets in head.shapes.items():
         control, _, kind = name.partition(".")
         between = kind == "half"

@@ -62,7 +62,7 @@ class Hairline:
 
     def at(self, phi: Array) -> Array:
         """Return the distance s of the hairline (N,) at angles phi (N,)."""
-        return np.interp((phi + np.pi) % (2 * np.pi) - np.pi, self.phi, self.reach)
+        return np.asarray(np.interp((phi + np.pi) % (2 * np.pi) - np.pi, self.phi, self.reach))
 
 
 def covered(points: Array) -> Array:
@@ -72,7 +72,7 @@ def covered(points: Array) -> Array:
     away = away / np.linalg.norm(away, axis=1, keepdims=True)
     s = np.arccos(np.clip(away @ WHORL, -1, 1))
     place = s / Hairline().at(np.arctan2(away @ left, away @ ahead))
-    return np.clip((1.0 - place) / 0.08, 0, 1)
+    return np.asarray(np.clip((1.0 - place) / 0.08, 0, 1))
 
 
 def hair(seed: int = 11) -> list[Part]:

@@ -75,7 +75,7 @@ def _almond(
 def _on_ball(outline: Array, radius: float) -> Array:
     """Lift an outline (C, 2) about the eye's centre onto a ball ``radius`` eyeballs wide."""
     depth = (radius * EYE_RADIUS) ** 2 - (outline**2).sum(-1)
-    return EYE_CENTRE + np.c_[outline, np.sqrt(np.maximum(depth, 1e-8))]
+    return np.asarray(EYE_CENTRE + np.c_[outline, np.sqrt(np.maximum(depth, 1e-8))])
 
 
 def mouth_loops() -> list[Array]:
@@ -118,7 +118,7 @@ def _lip_outline(
     bow = 1 + 0.10 * (np.exp(-(((x - 0.24) / 0.16) ** 2)) - 0.9 * np.exp(-((x / 0.11) ** 2)))
     lens = np.clip(1 - x**2, 0, 1)
     height = np.where(side > 0, upper * lens**0.60 * bow, lower * lens**0.52)
-    return np.c_[width * MOUTH_HALF * x, level + side * np.maximum(height, corner)]
+    return np.asarray(np.c_[width * MOUTH_HALF * x, level + side * np.maximum(height, corner)])
 
 
 def _inner_wall(x: Array, side: Array, line: Array, contact: Array) -> list[Array]:
@@ -146,11 +146,8 @@ def nostril_loops() -> tuple[Array, list[Array]]:
     centre = np.array([0.0066, -0.0448, 0.0945])
 
     def ring(scale: float) -> Array:
-        return (
-            centre
-            + np.outer(np.cos(angle) * 0.0050 * scale, forward)
-            + np.outer(np.sin(angle) * 0.0031 * scale, across)
-        )
+        flat = np.c_[np.cos(angle) * 0.0050, np.sin(angle) * 0.0031] * scale
+        return np.asarray(centre + flat @ np.stack([forward, across]))
 
     rim = sculpt.project(ring(1.0))
     outer = sculpt.project(ring(1.42))

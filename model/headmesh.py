@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from . import headloops, sculpt
 from .errors import ConfigError
-from .meshing import flip_edges, mirror_pairs, orient, relax
+from .meshing import flip_edges, in_polygon, mirror_pairs, orient, relax, spacing
 from .sculpt import Array
 
-Integers = NDArray[np.int64]
+Integers = NDArray[np.integer[Any]]
 
 SKIN_VERTICES = 3931
 CROWN_START = 0.035  # v above which rays fan out like a dome, metres
@@ -69,12 +69,14 @@ def _smooth(t: Array) -> Array:
 
 def _tilt(v: Array) -> Array:
     """Return how far rays dip (radians): they look up under the chin, and level out at the neck."""
-    return np.radians(36) * (_smooth((0.015 - v) / 0.115) - _smooth((-0.100 - v) / 0.078))
+    return np.asarray(
+        np.radians(36) * (_smooth((0.015 - v) / 0.115) - _smooth((-0.100 - v) / 0.078))
+    )
 
 
 def _axis_depth(v: Array) -> Array:
     """Return the chart's axis, z at height v; it leans back into the neck."""
-    return -0.004 - 0.22 * np.clip(-0.02 - v, 0, 0.2)
+    return np.asarray(-0.004 - 0.22 * np.clip(-0.02 - v, 0, 0.2))
 
 
 def rays(theta: Array, v: Array) -> tuple[Array, Array]:
@@ -112,7 +114,7 @@ def chart(points: Array) -> Array:
         high = np.where(reached < points[:, 1], high, middle)
     v = (low + high) / 2
     depth = (points[:, 2] - _axis_depth(v)) / np.cos(_tilt(v))
-    return np.c_[np.arctan2(points[:, 0], depth), v]
+    return np.asarray(np.c_[np.arctan2(points[:, 0], depth), v])
 
 
 # -- filling in -----------------------------------------------------------------------------------
@@ -139,7 +141,7 @@ def edge_length(points: Array) -> Array:
         away = np.linalg.norm(np.c_[x, y, z] - centre, axis=-1) / reach
         near = np.exp(-(np.maximum(0, away - 0.5) ** 2) * 3)
         length = np.minimum(length, length * (1 - near) + fine * near)
-    return length
+    return np.asarray(length)
 
 
 class _Fill:
@@ -159,8 +161,8 @@ class _Fill:
         self.points = cast(*self.uv.T)
         self.wanted = edge_length(self.points)
         away, nearest = scipy_spatial().cKDTree(self.fixed).query(self.points)
-        spacing = np.concatenate([_spacing(loop) for loop in loops])[nearest]
-        self.free = (away > 0.85 * spacing) & ~self.inside_holes(self.uv)
+        apart = np.concatenate([spacing(loop) for loop in loops])[nearest]
+        self.free = (away > 0.85 * apart) & ~self.inside_holes(self.uv)
 
     def inside_holes(self, uv: Array) -> NDArray[np.bool_]:
         """Return which chart points (N, 2) lie inside a loop."""
@@ -168,7 +170,7 @@ class _Fill:
             np.r_[self.mouth, [[-1, self.mouth[-1, 1]], [-1, self.mouth[0, 1]]]],
             *self.holes[1:],
         ]
-        return np.any([_in_polygon(uv, outline) for outline in closed], axis=0)
+        return np.asarray(np.any([in_polygon(uv, outline) for outline in closed], axis=0))
 
     def boundary(self, density: float) -> Array:
         """Return chart points (N, 2) along the middle, the neck's edge and around the crown."""
@@ -214,27 +216,11 @@ class _Fill:
         return np.array(chosen)
 
 
-def _spacing(loop: Array) -> Array:
-    """Return the longer of the two edges (C,) at each vertex of a loop (C, 3)."""
-    ahead = np.linalg.norm(np.roll(loop, -1, 0) - loop, axis=1)
-    ahead[-1] = min(ahead[-1], ahead[-2])  # the mouth's is open
-    return np.maximum(ahead, np.roll(ahead, 1))
-
-
-def _in_polygon(points: Array, outline: Array) -> NDArray[np.bool_]:
-    """Return which points (N, 2) lie inside a closed outline (C, 2), by counting crossings."""
-    x, y = points.T
-    inside = np.zeros(len(points), bool)
-    for (x0, y0), (x1, y1) in zip(outline, np.roll(outline, -1, 0), strict=True):
-        if y0 != y1:
-            inside ^= ((y0 > y) != (y1 > y)) & (x < (x1 - x0) * (y - y0) / (y1 - y0) + x0)
-    return inside
-
-
 def build(vertices: int = SKIN_VERTICES, seed: int = 1, rounds: int = 7) -> Skin:
     """Make the skin with exactly so many vertices; a fixed seed gives the same mesh."""
     mouth = headloops.mouth_loops()
-    apexes, rings = zip(headloops.eye_loops(), headloops.nostril_loops(), strict=True)
+    (eye_apex, eye), (nose_apex, nose) = headloops.eye_loops(), headloops.nostril_loops()
+    apexes, rings = (eye_apex, nose_apex), (eye, nose)
     loops = [mouth[-1], rings[0][-1], rings[1][-1]]
     fill = _Fill(loops, mouth[-1], seed)
     boundary, extra = _meet_count(fill, vertices, mouth, rings)

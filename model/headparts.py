@@ -267,4 +267,4 @@ def _along(ring: Array, column: float) -> Array:
     """Return the point of a closed ring (C, 3) at a fractional column."""
     low = int(np.floor(column)) % len(ring)
     part = column - np.floor(column)
-    return ring[low] * (1 - part) + ring[(low + 1) % len(ring)] * part
+    return np.asarray(ring[low] * (1 - part) + ring[(low + 1) % len(ring)] * part)

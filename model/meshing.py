@@ -6,13 +6,15 @@ Development only (the demo head is made with it); plain loops where arrays would
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from . import sculpt
 from .sculpt import Array
 
-Integers = NDArray[np.int64]
+Integers = NDArray[np.integer[Any]]
 Edges = dict[tuple[int, int], tuple[int, int]]
 """Directed edge → its triangle and that triangle's third corner."""
 
@@ -131,4 +133,21 @@ def relax(
     moved[~fixed] = sculpt.project(points[~fixed] + pull * (mean - points)[~fixed], 3)
     moved = 0.5 * (moved + moved[mirror] * MIRROR)
     moved[fixed] = points[fixed]
-    return moved
+    return np.asarray(moved)
+
+
+def spacing(loop: Array) -> Array:
+    """Return the longer of the two edges (C,) at each vertex of a loop (C, 3)."""
+    ahead = np.linalg.norm(np.roll(loop, -1, 0) - loop, axis=1)
+    ahead[-1] = min(ahead[-1], ahead[-2])  # the mouth's is open
+    return np.asarray(np.maximum(ahead, np.roll(ahead, 1)))
+
+
+def in_polygon(points: Array, outline: Array) -> NDArray[np.bool_]:
+    """Return which points (N, 2) lie inside a closed outline (C, 2), by counting crossings."""
+    x, y = points.T
+    inside = np.zeros(len(points), bool)
+    for (x0, y0), (x1, y1) in zip(outline, np.roll(outline, -1, 0), strict=True):
+        if y0 != y1:
+            inside ^= ((y0 > y) != (y1 > y)) & (x < (x1 - x0) * (y - y0) / (y1 - y0) + x0)
+    return inside

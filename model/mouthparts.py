@@ -28,7 +28,7 @@ OVERBITE = 1.2 * MM
 OVERJET = 2.4 * MM
 
 
-def _part(vertices: Array, triangles: Array, material: str, jaw: float | Array) -> Part:
+def _part(vertices: Array, triangles: Integers, material: str, jaw: float | Array) -> Part:
     """Return a part that follows the jaw bone alone."""
     count = len(vertices)
     return Part(
@@ -119,7 +119,8 @@ def _tooth_triangles() -> Integers:
 
 def _row(arch: _Arch, edge: float, lower: bool) -> tuple[Array, Integers]:
     """Return one jaw's teeth, both sides."""
-    vertices, triangles = [], []
+    vertices: list[Array] = []
+    triangles: list[Integers] = []
     up = -1.0 if lower else 1.0
     widths = LOWER_WIDTHS if lower else WIDTHS
     along = 0.0
@@ -133,7 +134,7 @@ def _row(arch: _Arch, edge: float, lower: bool) -> tuple[Array, Integers]:
         world[:, 1] = lift + up * shape[:, 1]
         for side in (1.0, -1.0):
             turned = outward(world * [side, 1, 1], _tooth_triangles())
-            triangles.append(turned + sum(map(len, vertices)))
+            triangles.append(turned + sum(len(tooth) for tooth in vertices))
             vertices.append(world * [side, 1, 1])
     return np.concatenate(vertices), np.concatenate(triangles)
 
@@ -213,15 +214,13 @@ def _tongue_shapes(rest: Array) -> dict[str, Floats]:
 
     def ease(start: float) -> Array:
         t = np.clip((front - start) / (1 - start), 0, 1)
-        return t * t * (3 - 2 * t)
+        return np.asarray(t * t * (3 - 2 * t))
 
     zero = np.zeros(len(rest))
     hump = np.exp(-(((front - 0.32) / 0.22) ** 2)) * (1 - np.exp(-front / 0.08))
     thin = (rest[:, 1] - rest[:, 1].mean()) * ease(0.5) * -0.35
     shapes = {
-        "tongueOut": np.c_[
-            zero, (12 * ease(0.2) - 3 * ease(0.8)) * MM + thin, 22 * MM * ease(0.1)
-        ],
+        "tongueOut": np.c_[zero, (12 * ease(0.2) - 3 * ease(0.8)) * MM + thin, 22 * MM * ease(0.1)],
         "tongueTip": np.c_[zero, 9.5 * MM * ease(0.45) + thin, 1.5 * MM * ease(0.45)],
         "tongueBack": np.c_[zero, 9.0 * MM * hump, -4.0 * MM * ease(0.2)],
     }

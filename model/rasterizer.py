@@ -11,12 +11,13 @@ pixels, z towards the viewer.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-Integers = NDArray[np.integer]
+Floats = NDArray[np.floating[Any]]
+Integers = NDArray[np.integer[Any]]
 
 BACKGROUND = (0.30, 0.33, 0.37)
 LIGHTS = (  # direction towards the light in camera space, linear colour
@@ -62,7 +63,7 @@ def vertex_normals(vertices: Floats, triangles: Integers) -> Floats:
         [np.bincount(flat, np.repeat(face[:, k], 3), len(vertices)) for k in range(3)], 1
     )
     length = np.linalg.norm(normals, axis=1, keepdims=True)
-    return (normals / np.maximum(length, 1e-20)).astype(np.float32)
+    return np.asarray((normals / np.maximum(length, 1e-20)).astype(np.float32))
 
 
 def light(normals: Floats, gloss: Floats | None = None) -> Floats:
@@ -72,13 +73,15 @@ def light(normals: Floats, gloss: Floats | None = None) -> Floats:
     the highlight of skin, teeth and eyes alike is near white.
     """
     sky = (normals[:, 1:2] + 1) / 2
-    total = sky * np.float32(AMBIENT_SKY) + (1 - sky) * np.float32(AMBIENT_GROUND)
+    total = sky * np.array(AMBIENT_SKY, np.float32) + (1 - sky) * np.array(
+        AMBIENT_GROUND, np.float32
+    )
     for direction, colour in LIGHTS:
-        towards = np.float32(direction) / np.float32(np.linalg.norm(direction))
+        towards = np.array(direction, np.float32) / np.float32(np.linalg.norm(direction))
         wrapped = np.clip((normals @ towards + 0.15) / 1.15, 0, None)
-        total = total + wrapped[:, None] * np.float32(colour)
+        total = total + wrapped[:, None] * np.array(colour, np.float32)
     if gloss is not None:
-        half = np.float32(LIGHTS[0][0]) + np.float32((0, 0, 1))
+        half = np.array(LIGHTS[0][0], np.float32) + np.array((0, 0, 1), np.float32)
         half /= np.linalg.norm(half)
         total = total + (gloss * np.clip(normals @ half, 0, None) ** 40)[:, None]
     return total.astype(np.float32)
@@ -98,7 +101,7 @@ class Canvas:
     def blank(cls, size: int) -> Canvas:
         """Return an empty canvas."""
         picture = np.empty((size * size, 3), np.float32)
-        picture[:] = np.float32(BACKGROUND)
+        picture[:] = np.array(BACKGROUND, np.float32)
         return cls(size, picture, np.full(size * size, FAR))
 
     def copy(self) -> Canvas:

@@ -64,7 +64,7 @@ class View:
         extent = np.ptp(vertices, axis=0)
         axes = np.eye(3, dtype=np.float32)
         if extent[2] > extent[1]:  # a head with its neck is tallest
-            axes = np.float32([[1, 0, 0], [0, 0, 1], [0, -1, 0]])
+            axes = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], np.float32)
         local = vertices @ axes.T
         low, high = local.min(0), local.max(0)
         tall = float(high[1] - low[1])
@@ -118,7 +118,7 @@ class Scene:
         """Return all vertices (N, 3) of one frame."""
         face = self.faces[number]
         if self.head is None:
-            return face
+            return np.asarray(face)
         tongue = self.tongue[number] if self.tongue else None
         return np.concatenate([face, *self.head.pose(face, tongue).values()]).astype(np.float32)
 
@@ -129,7 +129,7 @@ class Scene:
             np.sort(triangles, 1), np.sort(demo.triangles, 1)
         ):
             return
-        for turned in (self.faces, self.faces[..., [0, 2, 1]] * np.float32([1, 1, -1])):
+        for turned in (self.faces, self.faces[..., [0, 2, 1]] * np.array([1, 1, -1], np.float32)):
             shift = np.median(demo.vertices - turned[0], axis=0)
             apart = np.linalg.norm(turned[0] + shift - demo.vertices, axis=1)
             if np.median(apart) < SAME:  # the first frame may be an open mouth
@@ -178,7 +178,7 @@ class Stage:
     def _draw(self, canvas: Canvas, vertices: Floats, normals: Floats, layer: Layer) -> None:
         facing = normals @ self.camera.rotation.T
         front = layer.colours * light(facing, layer.gloss)
-        back = np.float32(INSIDE) * light(-facing)
+        back = np.array(INSIDE, np.float32) * light(-facing)
         points = self.camera.project(vertices, canvas.size)
         rasterize(canvas, points, layer.triangles, front, back)
 
@@ -203,7 +203,7 @@ def demo_layer(head: Head) -> Layer:
     for part in head.parts.values():
         triangles.append(part.triangles + count)
         count += len(part.vertices)
-        shade = np.tile(np.float32(PART_COLOURS[part.material]), (len(part.vertices), 1))
+        shade = np.tile(np.array(PART_COLOURS[part.material], np.float32), (len(part.vertices), 1))
         if part.material in ("teeth", "gums", "tongue"):  # no shadows are cast: the depth is dark
             depth = part.vertices[:, 2].max() - part.vertices[:, 2]
             shade *= (0.25 + 0.75 * np.exp(-((depth / 0.014) ** 2)))[:, None]
@@ -215,15 +215,15 @@ def demo_layer(head: Head) -> Layer:
 
 def plain(vertices: Floats, triangles: Integers) -> Layer:
     """Colour any head: skin, and eyes where it has two small separate balls."""
-    colours = np.tile(np.float32(SKIN), (len(vertices), 1))
+    colours = np.tile(np.array(SKIN, np.float32), (len(vertices), 1))
     gloss = np.full(len(vertices), 0.10, np.float32)
     for ball in _eyeballs(vertices, triangles):
         centre = (vertices[ball].min(0) + vertices[ball].max(0)) / 2
         cosine = _gaze(vertices[ball] - centre, vertices.mean(0) - centre)
         angle = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
-        colours[ball] = np.float32((0.80, 0.78, 0.76))
-        colours[ball[angle < 31]] = np.float32((0.07, 0.13, 0.18))
-        colours[ball[angle < 13]] = np.float32((0.004, 0.004, 0.004))
+        colours[ball] = np.array((0.80, 0.78, 0.76), np.float32)
+        colours[ball[angle < 31]] = np.array((0.07, 0.13, 0.18), np.float32)
+        colours[ball[angle < 13]] = np.array((0.004, 0.004, 0.004), np.float32)
         gloss[ball] = 0.9
     return Layer(np.asarray(triangles), colours, gloss)
 
@@ -233,7 +233,7 @@ def _gaze(ball: Floats, inwards: Floats) -> Floats:
     axis = np.zeros(3, np.float32)
     largest = int(np.argmax(np.abs(inwards[1:]))) + 1
     axis[largest] = -np.sign(inwards[largest])
-    return ball @ axis / np.maximum(np.linalg.norm(ball, axis=1), 1e-20)
+    return np.asarray(ball @ axis / np.maximum(np.linalg.norm(ball, axis=1), 1e-20))
 
 
 def _eyeballs(vertices: Floats, triangles: Integers) -> list[NDArray[np.intp]]:

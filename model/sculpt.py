@@ -10,11 +10,12 @@ subject's left, origin midway between the eyes; the head is symmetric, so only |
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 Point = tuple[float, float, float]
 
 
@@ -30,7 +31,7 @@ class Ellipsoid:
         local = (points - self.centre) / self.radii
         level = np.linalg.norm(local, axis=-1)
         slope = np.linalg.norm(local / np.array(self.radii), axis=-1)
-        return level * (level - 1) / np.maximum(slope, 1e-9)
+        return np.asarray(level * (level - 1) / np.maximum(slope, 1e-9))
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Capsule:
         local = points - self.start
         along = np.clip(local @ axis / (axis @ axis), 0, 1)
         radius = self.start_radius + (self.end_radius - self.start_radius) * along
-        return np.linalg.norm(local - along[..., None] * axis, axis=-1) - radius
+        return np.asarray(np.linalg.norm(local - along[..., None] * axis, axis=-1) - radius)
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def gradient(points: Array, step: float = 2e-4) -> Array:
     """Return the unit outward direction (N, 3), by central differences."""
     pieces = [distance(points + e) - distance(points - e) for e in np.eye(3) * step]
     slope = np.stack(pieces, -1)
-    return slope / np.maximum(np.linalg.norm(slope, axis=-1, keepdims=True), 1e-9)
+    return np.asarray(slope / np.maximum(np.linalg.norm(slope, axis=-1, keepdims=True), 1e-9))
 
 
 def project(points: Array, rounds: int = 8) -> Array:
@@ -147,7 +148,7 @@ def march(origins: Array, directions: Array, start: float, rounds: int = 90) -> 
     for _ in range(rounds):
         reached = origins + directions * length[..., None]
         length = np.maximum(length - 0.7 * distance(reached), 0.002)
-    return origins + directions * length[..., None]
+    return np.asarray(origins + directions * length[..., None])
 
 
 def front(plane: Array) -> Array:

@@ -100,7 +100,9 @@ def test_shapes_are_the_rigs_own(head, rig):
     moving = {n: s for n, s in zip(names, shapes, strict=True) if np.abs(s).max() > 1e-6}
     assert set(moving) == set(head.shapes)
     for name, shape in moving.items():
-        assert np.abs(head.shapes[name] - shape).max() < 2e-5, f"{name}: run python -m model head"
+        assert np.abs(head.shapes[name] - shape).max() < 2e-5, (
+            f"{name}: run python -m model head model/weights/head.npz --shapes-only"
+        )
 
 
 def test_a_new_build_is_the_same_twice(monkeypatch):
@@ -204,6 +206,18 @@ def test_tongue_has_shapes_of_its_own(head):
     assert {"tongueOut", "tongueTip", "tongueBack"} <= set(tongue.shapes)
     out = head.pose(head.vertices, {"tongueOut": 1.0})["tongue"]
     assert out[:, 2].max() - tongue.vertices[:, 2].max() > 0.015
+
+
+def test_renewed_shapes_are_the_same(head):
+    """What `--shapes-only` writes is what a whole build writes."""
+    from model import headbuild
+
+    again = headbuild.renew_shapes(head)
+    assert np.array_equal(again.jaw_vertices, head.jaw_vertices)
+    for name, part in again.parts.items():
+        assert part.shapes.keys() == head.parts[name].shapes.keys()
+        for key, shape in part.shapes.items():
+            assert np.abs(shape - head.parts[name].shapes[key]).max() < 3 * heads.STEP
 
 
 # -- the file -------------------------------------------------------------------------------------
