@@ -160,14 +160,23 @@ def written(folder: Path, result: dict[str, Any]) -> str:
     """
     kind = "controls" in result["scores"]
     report = score_table.control_report(result) if kind else score_table.vertex_report(result)
+    store(folder, "evaluation", result, report)
+    return report
+
+
+def store(folder: Path, name: str, result: dict[str, Any], report: str) -> None:
+    """Write a result as JSON and its report as Markdown.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(finite(result), ensure_ascii=False, indent=1, allow_nan=False)
-        (folder / "evaluation.json").write_text(text + "\n", encoding="utf-8")
-        (folder / "evaluation.md").write_text(report + "\n", encoding="utf-8")
+        (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+        (folder / f"{name}.md").write_text(report + "\n", encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{folder} cannot be written: {error.strerror}.") from error
-    return report
 
 
 def finite(value: Any) -> Any:
@@ -185,7 +194,9 @@ def run_lips(arguments: argparse.Namespace) -> int:
 
     checkpoint = str(BUNDLED) if arguments.model == "bundled" else arguments.model
     result = lips.evaluate(arguments.lips, checkpoint, device=arguments.device)
-    print(lips.format_table(result))
+    report = lips.format_table(result)
+    store(arguments.output, "lips", result, report)
+    print(report)
     return 0
 
 

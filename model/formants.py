@@ -55,9 +55,7 @@ def speak(
     return np.asarray(0.5 * result / max(1e-6, np.abs(result).max()), dtype=np.float32)
 
 
-def sound(
-    name: str, count: int, rate: int, pitch: float, random: np.random.Generator
-) -> Floats:
+def sound(name: str, count: int, rate: int, pitch: float, random: np.random.Generator) -> Floats:
     """Return one phone's samples, faded at both ends."""
     result = np.zeros(count)
     if name in VOICED:

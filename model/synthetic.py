@@ -67,7 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the data set and say how large it is."""
-    counts = {"train": arguments.sentences, "validation": arguments.unseen, "test": arguments.unseen}
+    counts = {
+        "train": arguments.sentences,
+        "validation": arguments.unseen,
+        "test": arguments.unseen,
+    }
     if not 1 <= arguments.sentences <= 40 or not 1 <= arguments.unseen <= 20:
         raise ConfigError("A set has 1 to 40 sentences, and 1 to 20 of unseen subjects.")
     if arguments.speech:
