@@ -93,7 +93,7 @@ def video(
 
 def portrait(head: Head, path: Path | str, size: int = 512) -> Path:
     """Write a picture of the demo head from the front, three-quarters and the side."""
-    views = (FRONT, THREE_QUARTER, PROFILE)
+    views = (View(), View(azimuth=38.0), PROFILE)
     return contact_sheet(
         head.vertices[None], head.triangles, None, path, head, titles=[""], views=views, size=size
     )

@@ -80,8 +80,8 @@ class View:
         return Camera(rotation, place, 0.56 * tall / self.zoom, 3 * tall)
 
 
-FRONT = View()
-THREE_QUARTER = View(azimuth=38.0)
+FRONT = View(zoom=1.35, height=0.55)
+THREE_QUARTER = View(azimuth=38.0, zoom=1.35, height=0.55)
 PROFILE = View(azimuth=90.0)
 MOUTH = View(zoom=2.7, height=0.42)
 MOUTH_SIDE = View(azimuth=42.0, zoom=2.7, height=0.42)
