@@ -60,6 +60,11 @@ def look() -> bool:
         if time.monotonic() - moved >= SETTLE:
             del _moved[name]
             adjust_now(name)
+    return waiting()
+
+
+def waiting() -> bool:
+    """Return whether a change has not reached the curves yet."""
     return bool(_moved)
 
 
