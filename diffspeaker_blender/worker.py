@@ -57,7 +57,7 @@ __all__ = [
 ]
 
 LOG_LINES = 200
-DYING = 0.5  # seconds between the end of the output and the end of the process
+DYING = 2.0  # seconds, after the end of the output, that the process and its log may take to end
 _BOOTSTRAP = (
     "import importlib.util as u,runpy,sys;r=sys.argv.pop(1);"
     "s=u.spec_from_file_location('model',r+'/__init__.py',submodule_search_locations=[r]);"
@@ -149,8 +149,10 @@ class Worker:
             (read_log, (process.stderr, self._tail, self.log_file)),
             (write_messages, (process.stdin, self._outbox)),
         )
-        for job, arguments in jobs:
-            threading.Thread(target=job, args=arguments, daemon=True).start()
+        threads = [threading.Thread(target=job, args=args, daemon=True) for job, args in jobs]
+        for thread in threads:
+            thread.start()
+        self._log_reader = threads[1]
 
     def stop(self, timeout: float = 2.0) -> None:
         """End the process within about `timeout` + 2 seconds and remove its files; never raises.
@@ -255,6 +257,7 @@ class Worker:
         self._tail: collections.deque[str] = collections.deque(maxlen=LOG_LINES)
         self._started = time.monotonic()
         self._silent_since = 0.0
+        self._log_reader: threading.Thread | None = None
 
     def _home(self) -> Path:
         if self._folder is None or not self._folder.is_dir():
@@ -305,7 +308,9 @@ class Worker:
         now = time.monotonic()
         if self._silent_since:
             code = self._process.poll()
-            if code is None and now - self._silent_since < DYING:
+            reading = self._log_reader is not None and self._log_reader.is_alive()
+            unfinished = code is None or reading  # what the log still holds says why
+            if unfinished and now - self._silent_since < DYING:
                 return []
             return self._lost(*explain_exit(code, self.log))
         if self.ready is None and now - self._started > self.ready_within:

@@ -77,7 +77,8 @@ class GenerateRequest:
                 f"The request has unknown fields: {', '.join(unknown)[:200]}.",
                 hint="The extension and the model are of different versions; install it again.",
             )
-        return cls(**{key: _FIELD_CHECKS[key](key, value) for key, value in given.items()})
+        checked = {key: _FIELD_CHECKS[key](key, value) for key, value in given.items()}
+        return cls(**({"audio": ""} | checked))
 
 
 def _between(name: str, value: float | None, low: float, high: float) -> None:

@@ -74,7 +74,8 @@ class Service:
         self.code = 0
         self._output = output
         self._writing = threading.RLock()
-        self._requests: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        # A simple queue, because a signal handler puts into it, too.
+        self._requests: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._open: set[str] = set()  # ids that are owed a last event
         self._stopping: set[str] = set()  # ids whose cancel has been asked for
         self._ended: deque[str] = deque(maxlen=1000)

@@ -323,6 +323,5 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path):
     ],
 )
 def test_fields_of_a_request_are_checked(fields):
-    with pytest.raises((RequestError, TypeError)) as caught:
+    with pytest.raises(RequestError):
         GenerateRequest.from_message({"type": "generate", "id": "a", **fields})
-    assert isinstance(caught.value, RequestError) or not fields

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.errors import ConfigError, OutputError
+from model.faces import Face
 from model.factor import factor
 from model.motion import Motion, resample
+from model.session import Session
+from model.vertex_motion import with_regions
+
+BUNDLED_HEAD = Path(__file__).resolve().parents[2] / "model" / "weights" / "head.npz"
 
 
 def low_rank(frames: int, latent: int, vertices: int, seed: int = 0) -> tuple[np.ndarray, ...]:
@@ -32,6 +39,7 @@ def largest(offsets: np.ndarray) -> float:
     return float(np.sqrt(np.square(offsets).sum(axis=-1).max()))
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     frames=st.integers(1, 60),
     latent=st.sampled_from([4, 32]),
@@ -88,15 +96,31 @@ def motion() -> Motion:
 
 def test_a_motion_survives_its_file(tmp_path):
     path, one = tmp_path / "Bewegung ü.npz", motion()
+    one = replace(one, opening=np.linspace(0, 0.1, one.frames, dtype=np.float32))
     one.save(path, dense=True)
     other = Motion.load(path)
-    for name in ("weights", "shapes", "template", "controls", "regions"):
+    for name in ("weights", "shapes", "template", "controls", "regions", "opening"):
         assert np.array_equal(getattr(one, name), getattr(other, name))
     for name in ("names", "fps", "report", "control_names", "region_names"):
         assert getattr(one, name) == getattr(other, name)
     with np.load(path) as file:
         assert np.allclose(file["offsets"], one.offsets())
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_vertex_motion_knows_its_regions_and_openings():
+    """A head the rig understands brings masks and the lips' gap; another mesh moves as a whole."""
+    with np.load(BUNDLED_HEAD) as stored:
+        face = Face(stored["vertices"], stored["triangles"].astype(np.int32), "head")
+    shapes = np.zeros((1, len(face.vertices), 3), np.float32)
+    shapes[0, :, 1] = np.where(face.vertices[:, 1] < face.vertices[:, 1].mean(), -0.02, 0.0)
+    plain = Motion(np.linspace(0, 1, 300, dtype=np.float32)[:, None], shapes, ("speech.01",), 30.0,
+                   face.vertices)  # fmt: skip
+    known = with_regions(plain, face, Session())
+    assert known.region_names == ("jaw", "lips", "upper")
+    assert known.opening.shape == (300,)
+    other = Face(face.vertices[:40], face.triangles[:0], "other")
+    assert with_regions(plain, other, Session()) is plain
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04 cut"])
@@ -128,6 +152,7 @@ def test_a_full_disk_is_said_and_nothing_half_is_left(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@settings(max_examples=40, deadline=None)
 @given(frames=st.integers(1, 40), fps=st.sampled_from([24.0, 25.0, 29.97, 30.0, 60.0]))
 def test_resampling_never_leaves_the_range_of_the_neighbours(frames, fps):
     rng = np.random.default_rng(frames)
