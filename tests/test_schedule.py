@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from diffspeaker_blender import motion
-from tests.fakes.sound import write_test_sound
 from diffspeaker_blender.schedule import Schedule, State, Task
 from diffspeaker_blender.worker import Worker
+from tests.fakes.sound import write_test_sound
 
 FAKE = Path(__file__).parent / "fakes" / "speaker.py"
 
