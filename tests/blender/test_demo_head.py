@@ -189,3 +189,16 @@ def test_a_missing_file_is_named(empty, monkeypatch, tmp_path):
     with pytest.raises(HeadError, match=r"head\.npz cannot be read"):
         demo_head.add_demo_head(bpy.context)
     assert not bpy.data.objects
+
+
+def test_one_undo_takes_it_all_back(addon):
+    """Objects, keys, drivers and materials go together, and a second head comes whole."""
+    bpy.ops.ed.undo_push(message="before")
+    bpy.ops.diffspeaker.add_demo_head()
+    bpy.ops.ed.undo_push(message="added")
+    assert len(bpy.data.objects) > 4
+    bpy.ops.ed.undo()
+    assert not bpy.data.objects
+    bpy.ops.diffspeaker.add_demo_head()
+    face = bpy.context.scene.diffspeaker.head
+    assert len(face.children) == 4
