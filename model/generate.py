@@ -171,7 +171,7 @@ def _fit(
                 f"The model {loaded.checkpoint.spec.name} brings no head of its own.",
                 hint="Give the head it should move, or convert it again with a template.",
             )
-        return fit_vertices(request, loaded, sampled, fps, face, tell)
+        return fit_vertices(request, session, loaded, sampled, fps, face, tell)
     from .control_motion import fit_controls
 
     return fit_controls(request, session, loaded, sampled, fps, _face(request), tell)

@@ -35,6 +35,7 @@ class Motion:
     report              what was done: model, device, seconds, errors, warnings
     controls (F, C)     the raw control curves, when the model has any, with `control_names`
     regions (R, V)      soft masks 0..1 with `region_names` ("jaw", "lips", "upper")
+    opening (F,)        gap between the inner lips over the distance of the outer eye corners
     """
 
     weights: Array
@@ -47,6 +48,7 @@ class Motion:
     control_names: tuple[str, ...] = ()
     regions: Array | None = None
     region_names: tuple[str, ...] = ()
+    opening: Array | None = None
 
     def __post_init__(self) -> None:
         frames, shapes = self.weights.shape
@@ -55,6 +57,7 @@ class Motion:
         assert len(self.names) == shapes, (len(self.names), shapes)
         assert self.controls is None or self.controls.shape == (frames, len(self.control_names))
         assert self.regions is None or self.regions.shape == (len(self.region_names), vertices)
+        assert self.opening is None or self.opening.shape == (frames,)
 
     @property
     def frames(self) -> int:
@@ -90,6 +93,8 @@ class Motion:
         if self.regions is not None:
             arrays["regions"] = self.regions.astype(np.float32)
             arrays["region_names"] = np.array(self.region_names, dtype=str)
+        if self.opening is not None:
+            arrays["opening"] = self.opening.astype(np.float32)
         if dense:
             arrays["offsets"] = self.offsets()
         _write_whole(Path(path), arrays)
@@ -111,6 +116,7 @@ class Motion:
                 control_names=tuple(str(name) for name in found.get("control_names", ())),
                 regions=found.get("regions"),
                 region_names=tuple(str(name) for name in found.get("region_names", ())),
+                opening=found.get("opening"),
             )
         except (OSError, ValueError, KeyError, AssertionError, EOFError, BadZipFile) as error:
             raise ConfigError(f"{Path(path).name} is no motion file: {error}") from error

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .errors import FaceError
 from .faces import metres, place
 from .factor import factor
 from .motion import Motion, largest_move
@@ -15,12 +17,15 @@ from .watch import Watch
 if TYPE_CHECKING:
     from .faces import Face
     from .request import GenerateRequest
-    from .session import Loaded
+    from .session import Loaded, Session
     from .windows import Sampled
+
+OPENING_BLOCK = 256  # frames whose offsets are held at a time
 
 
 def fit_vertices(
     request: GenerateRequest,
+    session: Session,
     loaded: Loaded,
     sampled: Sampled,
     fps: float,
@@ -50,11 +55,32 @@ def fit_vertices(
     if placement is not None:
         shapes = placement.carry(shapes)
         report |= {"face_scale": placement.scale, "face_residual": placement.residual}
-    return Motion(
+    motion = Motion(
         weights=weights,
         shapes=np.ascontiguousarray(shapes, np.float32),
         names=tuple(f"speech.{index + 1:02d}" for index in range(len(shapes))),
         fps=fps,
         template=head.astype(np.float32),
         report=report,
+    )
+    return motion if face is None else with_regions(motion, face, session)
+
+
+def with_regions(motion: Motion, face: Face, session: Session) -> Motion:
+    """Add the face's regions and the lips' opening, where its mesh tells them.
+
+    With them jaw, lips and brows can be adjusted apart afterwards, and closures be protected.
+    """
+    try:
+        rig = session.rig(face)
+    except FaceError:  # a mesh of another kind, BIWI's for one: it still moves as a whole
+        return motion
+    blocks = range(0, motion.frames, OPENING_BLOCK)
+    opening = [rig.opening(motion.offsets(start, start + OPENING_BLOCK)) for start in blocks]
+    names, regions = rig.regions()
+    return replace(
+        motion,
+        regions=np.ascontiguousarray(regions, np.float32),
+        region_names=tuple(names),
+        opening=np.concatenate(opening).astype(np.float32),
     )
