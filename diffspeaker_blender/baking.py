@@ -152,7 +152,9 @@ def _followed(
 ) -> NDArray[np.float32] | None:
     """Return the values of a driver that just repeats another shape key, else None."""
     script = driver.driver
-    if script.type not in ("SUM", "AVERAGE") or len(script.variables) != 1 or driver.modifiers:
+    if script.type not in ("SUM", "AVERAGE") or len(script.variables) != 1:
+        return None
+    if not all(_is_identity(modifier) for modifier in driver.modifiers):
         return None
     variable = script.variables[0]
     target = variable.targets[0]
@@ -161,6 +163,16 @@ def _followed(
         if target.data_path == curves.path_of(name):
             return values
     return None
+
+
+def _is_identity(modifier: Any) -> bool:
+    """Return whether a driver's modifier changes nothing: Blender 4.x gives each one like that."""
+    return bool(
+        modifier.type == "GENERATOR"
+        and modifier.mode == "POLYNOMIAL"
+        and not modifier.use_additive
+        and list(modifier.coefficients) == [0.0, 1.0]
+    )
 
 
 def _played(
