@@ -14,6 +14,8 @@ Legend: B batch, F frames, D latent, H heads, K = D / H, N condition tokens (2),
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -198,15 +200,15 @@ class LatentLayer:
         """Let frames (B, F, D) attend to tokens and all frames, in chunks of queries."""
         own = self.layer.self_attn
         query, key, value = own.project(frames, slice(0, 3)).transpose(2, 3)  # (B, H, F, K)
-        keys = torch.cat((self.token_keys[index], key), 2).mT  # (B, H, K, N+F)
+        keys = torch.cat((self.token_keys[index], key), 2)  # (B, H, N+F, K)
         values = torch.cat((self.token_values[index], value), 2)
-        query = query / math.sqrt(query.shape[-1])
         out = torch.empty_like(query.transpose(1, 2)).transpose(1, 2)
         for start in range(0, frames.shape[1], CHUNK):
             end = min(start + CHUNK, frames.shape[1])
-            logits = query[:, :, start:end] @ keys  # (B, H, chunk, N+F)
-            self.bias.add(logits, start)
-            out[:, :, start:end] = logits.softmax(-1) @ values
+            with self.bias.rows(start, end) as bias:
+                out[:, :, start:end] = functional.scaled_dot_product_attention(
+                    query[:, :, start:end], keys, values, attn_mask=bias
+                )
         return own.out_proj(out.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
     def attend_speech(self, frames: Tensor, index: int) -> Tensor:
@@ -231,23 +233,37 @@ class BiasStrip:
         """valid (B, F) bool closes padded keys; device and dtype are those of `like`."""
         rows = min(CHUNK, frames)
         table = bias_table(heads, frames, period)
-        # Row r, column m: query r of a chunk and key r - (m - F + 1); clamped where never read.
-        shift = torch.arange(rows)[:, None] - torch.arange(2 * frames - 1)[None, :] + frames - 1
+        # Row r, column m: query r of a chunk and key r - (m - F - N + 1); clamped where never read.
+        reach = frames + CONDITIONS - 1
+        shift = torch.arange(rows)[:, None] - torch.arange(reach + frames)[None, :] + reach
         index = shift.clamp(1 - frames, frames - 1) + frames - 1
-        self.strip = table[:, index].to(like)  # (H, rows, 2F-1)
+        self.strip = table[:, index].to(like)  # (H, rows, 2F+N-1)
         self.frames = frames
         self.closed: Tensor | None = None
         if valid is not None:
-            self.closed = torch.zeros(valid.shape, dtype=like.dtype, device=like.device)
-            self.closed = self.closed.masked_fill(~valid, -torch.inf)[:, None, None]
+            opened = functional.pad(valid, (CONDITIONS, 0), value=True)
+            self.closed = torch.zeros(opened.shape, dtype=like.dtype, device=like.device)
+            self.closed = self.closed.masked_fill(~opened, -torch.inf)[:, None, None]
 
-    def add(self, logits: Tensor, start: int) -> None:
-        """Add the bias in place to logits (B, H, chunk, N+F) of the queries from `start` on."""
+    @contextmanager
+    def rows(self, start: int, end: int) -> Iterator[Tensor]:
+        """Lend the bias (B or 1, H, end - start, N+F) of some queries, until the next call.
+
+        It is a view of the strip; the condition tokens, which have no distance, borrow two of the
+        strip's columns as zeros and give them back.
+        """
         first = self.frames - 1 - start
-        rows = logits.shape[2]
-        logits[..., CONDITIONS:] += self.strip[:, :rows, first : first + self.frames]
+        view = self.strip[:, : end - start, first : first + CONDITIONS + self.frames]
+        tokens = view[..., :CONDITIONS]
+        kept = tokens.clone()
+        tokens.zero_()
         if self.closed is not None:
-            logits[..., CONDITIONS:] += self.closed
+            yield view + self.closed
+        elif view.device.type == "cpu":
+            yield view[None]
+        else:  # fused kernels of GPUs want their mask aligned in memory
+            yield view[None].contiguous()
+        tokens.copy_(kept)
 
 
 def _weights_key(model: DiffSpeaker) -> tuple[Any, ...]:
