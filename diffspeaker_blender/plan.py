@@ -181,7 +181,7 @@ def _task(
         "sampler": None if chosen.sampler == "DEFAULT" else chosen.sampler,
         "guidance": chosen.guidance or None,
         "expression": chosen.expression,
-        "gate": chosen.gate,
+        "gate": None if chosen.gate else False,  # None: as fits the model
         "seed": chosen.seed,
         "tolerance": chosen.tolerance,
         "detail": chosen.detail,

@@ -243,6 +243,11 @@ def gate(samples: Array, *, shortest: float = 0.35, fade: float = 0.05) -> tuple
     return (samples * envelope).astype(np.float32), float(quiet.mean())
 
 
+def hush(count: int) -> Array:
+    """Return (n,) of a quiet room: noise at -80 dBFS, always the same."""
+    return (1e-4 * np.random.default_rng(0).standard_normal(count)).astype(np.float32)
+
+
 def _long_runs(flags: NDArray[np.bool_], shortest: int) -> NDArray[np.bool_]:
     """Keep only runs of True that last at least `shortest`."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))

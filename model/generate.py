@@ -19,10 +19,11 @@ import numpy as np
 import torch
 
 from . import __version__, audio, faces
+from .checkpoint import read_spec
 from .errors import Cancelled, DeviceError, FaceError
 from .motion import Motion
 from .request import GenerateRequest
-from .session import Loaded, Session, device_name, out_of_memory
+from .session import Loaded, Session, device_name, model_file, out_of_memory
 from .windows import WINDOWS, Sampled, sample_windows
 
 if TYPE_CHECKING:
@@ -108,10 +109,19 @@ def _hear(request: GenerateRequest, course: Course) -> tuple[audio.Speech, np.nd
         speech = audio.load(request.audio, request.span, course.cancelled)
         course.warnings += speech.warnings
         samples, silent = speech.samples, 0.0
-        if request.gate:
+        if wants_gate(request):
             samples, silent = audio.gate(samples)
+            if silent == 1.0:  # a model that learned guidance takes digital silence for "anything"
+                samples = audio.hush(len(samples))
         missing = int(SHORTEST * audio.RATE) - len(samples)
         return speech, np.pad(samples, (0, max(0, missing))), silent
+
+
+def wants_gate(request: GenerateRequest) -> bool:
+    """Return whether pauses are silenced before the model listens."""
+    if request.gate is not None:
+        return request.gate
+    return read_spec(model_file(request.checkpoint)).motion == "controls"
 
 
 def _animate(

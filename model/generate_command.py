@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--fps", type=float, help="frames a second; default: the model's own")
     add("--tolerance", type=float, default=0.05, metavar="MM", help="largest vertex error")
     add("--no-detail", dest="detail", action="store_false", help="named shapes only")
-    add("--no-gate", dest="gate", action="store_false", help="let the model hear noise in pauses")
+    add("--gate", action=argparse.BooleanOptionalAction, help="silence noise in pauses")
     add("--dense", action="store_true", help="also write every frame's offsets")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
     add("--report", action="store_true", help="print the whole report as JSON")

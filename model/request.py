@@ -38,8 +38,9 @@ class GenerateRequest:
     """0..1, how much of the non-verbal motion (blinks, brows, gaze) is kept."""
     intensity: float = 1.0
     """Factor on the whole motion; lips that must close still do."""
-    gate: bool = True
-    """Turn pauses and noise floors into digital silence before listening."""
+    gate: bool | None = None
+    """Silence pauses and noise floors before listening; None: for control models only, because the
+    published ones must hear what the published program hears."""
     seed: int = 0
     """Same seed, device and model: same motion."""
     fps: float | None = None
@@ -132,7 +133,8 @@ _FIELD_CHECKS: dict[str, Any] = {
     **dict.fromkeys(("face", "sampler"), _optional(_text)),
     **dict.fromkeys(("expression", "intensity", "tolerance"), _number),
     **dict.fromkeys(("guidance", "fps"), _optional(_number)),
-    **dict.fromkeys(("gate", "detail", "dense"), _flag),
+    **dict.fromkeys(("detail", "dense"), _flag),
+    "gate": _optional(_flag),
     "seed": _whole,
     "steps": _optional(_whole),
     "span": _optional(_span),

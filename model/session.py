@@ -55,10 +55,7 @@ class Session:
 
         Raises `CheckpointError`, or `DeviceError` when the device has no room for it.
         """
-        path = BUNDLED if checkpoint in ("", "bundled") else Path(checkpoint)
-        if not path.is_file():
-            what = "The bundled model is" if path == BUNDLED else f"The model file {path} is"
-            raise CheckpointError(f"{what} missing.", hint="Choose another, or install it again.")
+        path = model_file(checkpoint)
         about = path.stat()
         key = (str(path.resolve()), about.st_mtime_ns, about.st_size, str(device))
         if key not in self._models:
@@ -105,6 +102,15 @@ class Session:
             torch.cuda.empty_cache()
         elif device.type == "mps":
             torch.mps.empty_cache()
+
+
+def model_file(checkpoint: str) -> Path:
+    """Return the file of a request's checkpoint. Raises `CheckpointError` when there is none."""
+    path = BUNDLED if checkpoint in ("", "bundled") else Path(checkpoint)
+    if not path.is_file():
+        what = "The bundled model is" if path == BUNDLED else f"The model file {path} is"
+        raise CheckpointError(f"{what} missing.", hint="Choose another, or install it again.")
+    return path
 
 
 def available() -> list[str]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .spec import ModelSpec
 
 Array = NDArray[np.float32]
+Factors = tuple[Array, Array, Array]  # features (F, D), weight (C, D), bias (C,)
 WINDOWS = (3000, 600, 150)  # frames in one piece: the published limit, then smaller for less memory
 OVERLAP = 2.0  # seconds that neighbouring windows share
 LIVELY = (
@@ -70,38 +71,71 @@ def sample_windows(
         with course.stage("Listening") as tell:
             hidden, silent = _listen(loaded, sound, frames, bool(guidance), tell)
         spans = plan(frames, size, round(OVERLAP * spec.fps), spec.period)
-        noise = steady_noise(spec, frames, request.seed) if spec.motion == "controls" else None
-        pieces: list[Array] = []
+        seeds = [0, request.seed] if spec.motion == "controls" and request.seed else [request.seed]
         with course.stage("Moving the face") as tell:
-            for start, stop in spans:
-                latents = diffusion.sample(
-                    model,
-                    hidden[0, start:stop],
-                    model.style(0 if request.style is None else request.style),
-                    steps=request.steps,
-                    sampler=request.sampler,
-                    guidance=guidance,
-                    silent_hidden=None if silent is None else silent[0, start:stop],
-                    seed=request.seed,
-                    noise=None if noise is None else noise[start:stop].to(loaded.device),
-                    progress=_part(tell, len(pieces), len(spans)),
-                )
-                pieces.append(_numpy(latents.features))
-    factors = (blend(pieces, spans), _numpy(latents.weight), _numpy(latents.bias))
-    seams = measure_seams(*factors, spans) if len(spans) > 1 else {}
-    return Sampled(*factors, spec.fps, seams)
+            takes = [
+                _take(request, loaded, hidden[0], None if silent is None else silent[0], spans,
+                      guidance, seed, _part(tell, number, len(seeds)))
+                for number, seed in enumerate(seeds)
+            ]  # fmt: skip
+    features, weight, bias = takes[0] if len(takes) == 1 else join(*takes, spec.control_names)
+    seams = measure_seams(features, weight, bias, spans) if len(spans) > 1 else {}
+    return Sampled(features, weight, bias, spec.fps, seams)
 
 
-def steady_noise(spec: ModelSpec, frames: int, seed: int) -> torch.Tensor:
-    """Return the noise (F, C) that sampling starts from, drawn on the CPU for the whole clip.
+def _take(
+    request: GenerateRequest,
+    loaded: Loaded,
+    hidden: torch.Tensor,
+    silent: torch.Tensor | None,
+    spans: list[tuple[int, int]],
+    guidance: float,
+    seed: int,
+    tell: Callable[[float], None],
+) -> Factors:
+    """Sample a whole clip with one seed: blended features (F, D), weight (C, D), bias (C,)."""
+    model, spec = loaded.model, loaded.checkpoint.spec
+    noise = lively_noise(spec, len(hidden), seed) if spec.motion == "controls" else None
+    pieces: list[Array] = []
+    for start, stop in spans:
+        latents = diffusion.sample(
+            model,
+            hidden[start:stop],
+            model.style(0 if request.style is None else request.style),
+            steps=request.steps,
+            sampler=request.sampler,
+            guidance=guidance,
+            silent_hidden=None if silent is None else silent[start:stop],
+            seed=seed,
+            noise=None if noise is None else noise[start:stop].to(loaded.device),
+            progress=_part(tell, len(pieces), len(spans)),
+        )
+        pieces.append(_numpy(latents.features))
+    return blend(pieces, spans), _numpy(latents.weight), _numpy(latents.bias)
 
-    The seed decides what a face does besides speaking. Jaw, lips and tongue start from the same
-    noise whatever the seed, so another seed gives another life to the same words.
+
+def lively_noise(spec: ModelSpec, frames: int, seed: int) -> torch.Tensor:
+    """Return the noise (F, C) that a control model starts from, drawn on the CPU for all windows.
+
+    What a face does besides speaking starts from a wider spread.
     """
-    fixed = torch.randn(frames, spec.channels, generator=torch.Generator().manual_seed(0))
-    drawn = torch.randn(frames, spec.channels, generator=torch.Generator().manual_seed(seed))
-    life = [name.startswith(EXPRESSIVE) for name in spec.control_names]
-    return torch.where(torch.tensor(life), LIVELY * drawn, fixed)
+    noise = torch.randn(frames, spec.channels, generator=torch.Generator().manual_seed(seed))
+    return noise * (1 + (LIVELY - 1) * torch.tensor(expressive(spec.control_names)))
+
+
+def expressive(names: tuple[str, ...]) -> list[float]:
+    """Return 1 for each control that lives besides speech, 0 for jaw, lips and tongue."""
+    return [float(name.startswith(EXPRESSIVE)) for name in names]
+
+
+def join(speech: Factors, life: Factors, names: tuple[str, ...]) -> Factors:
+    """Take jaw, lips and tongue from one take and the rest from another, in factored form.
+
+    A seed decides how a face lives, never how it says the words: speech is always take 0's.
+    """
+    share = np.array(expressive(names), np.float32)[:, None]  # (C, 1)
+    weight = np.concatenate([speech[1] * (1 - share), life[1] * share], axis=1)  # (C, 2D)
+    return np.concatenate([speech[0], life[0]], axis=1), weight, speech[2]
 
 
 def _listen(

@@ -8,7 +8,7 @@ import torch
 
 from model.articulation import CONTROLS
 from model.control_motion import BLINK_DONE, complete_blinks, shade
-from model.windows import steady_noise
+from model.windows import LIVELY, join, lively_noise
 
 LEFT, RIGHT = CONTROLS.index("eyeBlinkLeft"), CONTROLS.index("eyeBlinkRight")
 JAW, CLOSE = CONTROLS.index("jawOpen"), CONTROLS.index("mouthClose")
@@ -62,10 +62,21 @@ def test_intensity_never_opens_what_must_close():
 
 
 def test_the_seed_moves_life_and_leaves_speech():
-    """Another seed draws other noise for eyes and brows, and the same for jaw and lips."""
+    """Joined takes speak with the first one's mouth and look with the second one's eyes."""
+    draw = np.random.default_rng(0)
+    weight, bias = draw.normal(size=(len(CONTROLS), 8)), draw.normal(size=len(CONTROLS))
+    one, two = ((draw.normal(size=(20, 8)), weight, bias) for _ in range(2))
+    features, joined, offset = join(one, two, CONTROLS)
+    motion = features @ joined.T + offset
+    first, second = (take[0] @ weight.T + bias for take in (one, two))
+    np.testing.assert_allclose(motion[:, [JAW, CLOSE]], first[:, [JAW, CLOSE]], atol=1e-6)
+    np.testing.assert_allclose(motion[:, [LEFT, RIGHT]], second[:, [LEFT, RIGHT]], atol=1e-6)
+
+
+def test_noise_is_the_seeds_own_and_wider_where_a_face_lives():
+    """Same seed, same noise; eyes start from a wider spread than lips."""
     spec = SimpleNamespace(channels=len(CONTROLS), control_names=CONTROLS)
-    one, two = steady_noise(spec, 50, 1), steady_noise(spec, 50, 2)
-    assert torch.equal(one[:, JAW], two[:, JAW])
-    assert torch.equal(one[:, CLOSE], two[:, CLOSE])
-    assert not torch.equal(one[:, LEFT], two[:, LEFT])
-    assert torch.equal(one, steady_noise(spec, 50, 1))
+    noise = lively_noise(spec, 4000, 1)
+    assert torch.equal(noise, lively_noise(spec, 4000, 1))
+    assert not torch.equal(noise, lively_noise(spec, 4000, 2))
+    assert float(noise[:, LEFT].std() / noise[:, JAW].std()) == pytest.approx(LIVELY, rel=0.05)

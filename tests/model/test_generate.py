@@ -99,7 +99,7 @@ def test_silence_in_any_form_gives_one_and_the_same_rest(world, session, tmp_pat
     }.items():
         path = tmp_path / f"{name}.wav"
         soundfile.write(path, samples, 16000, subtype="FLOAT")
-        motion = generate(ask(world, audio=str(path)), session=session)
+        motion = generate(ask(world, gate=True, audio=str(path)), session=session)
         assert motion.report["silent_share"] == 1.0
         motions.append(motion.offsets())
     assert np.allclose(motions[0], motions[1])
