@@ -197,8 +197,8 @@ def style(source: Source, item: Item, training: bool) -> Array:
     if training and drops(source, item, 6, training):
         return np.full(count, 1.0 / count, dtype=np.float32)
     if not item.clip.style:
-        return np.eye(count, dtype=np.float32)[item.seed % count]
-    return np.asarray(item.clip.style, dtype=np.float32)
+        return np.asarray(np.eye(count)[item.seed % count], np.float32)
+    return np.asarray(item.clip.style, np.float32)
 
 
 def drops(source: Source, item: Item, purpose: int, training: bool) -> bool:

@@ -31,7 +31,7 @@ class EpochChecks:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.scorer: VertexScorer | None = None
-        self.still = 0.0  # LVE of the template
+        self.still = self.mean = 0.0  # LVE of the template, and of the mean training motion
 
     def __call__(self, trainer: Trainer) -> dict[str, Any]:
         """Return extra numbers for the log."""
@@ -68,7 +68,7 @@ class EpochChecks:
             self.settings = replace(self.settings, run=replace(self.settings.run, sample_clips=0))
             return {}
         lve = float(np.mean([scorer.score(clip)["lve"] for clip in clips]))
-        return {"sampled_lve": lve, "sampled_lve_of_still": lve / self.still}
+        return {"sampled_lve": lve, "of_still": lve / self.still, "of_mean": lve / self.mean}
 
     def make_scorer(self, trainer: Trainer, clips: list[Clip]) -> VertexScorer:
         """Return the scorer, and remember how a template that never moves scores."""
@@ -78,6 +78,7 @@ class EpochChecks:
         self.scorer = VertexScorer(trainer.model, data, regions, ONE)
         baselines = self.scorer.baselines(clips)
         self.still = max(baselines["template never moves"]["lve"], 1e-30)
+        self.mean = max(baselines["mean motion"]["lve"], 1e-30)
         return self.scorer
 
     def preview(self, trainer: Trainer, clip: Clip) -> None:

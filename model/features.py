@@ -171,5 +171,5 @@ def combined(model: DiffSpeaker, stored: Tensor) -> Tensor:
     stored = stored.float()
     if getattr(encoder, "mix", None) is None:
         return stored
-    states = stored[..., :-2].unflatten(-1, (len(encoder.layers) + 1, encoder.width))
+    states = stored[..., :-2].reshape(*stored.shape[:-1], -1, encoder.width)
     return encoder.combine(states, stored[..., -2:])  # type: ignore[no-any-return]

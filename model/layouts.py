@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from . import data
-from .data import Array, Clip, DataError, DataSet
 from .array_pickles import read_pickle
+from .data import Array, Clip, DataError, DataSet
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,8 @@ def folder_clip(
     name = str(entry.get("name", entry.get("motion", "?")))
     try:
         motion, audio = folder / entry["motion"], folder / entry["audio"]
-        split = {"val": "validation"}.get(entry.get("split"), entry.get("split", "train"))
+        split = str(entry.get("split", "train"))
+        split = "validation" if split == "val" else split
         if split not in data.SPLITS:
             raise DataError(f"split {split!r} is none of {', '.join(data.SPLITS)}")
         style = style_mix(entry.get("style", 0), styles)
@@ -198,7 +199,9 @@ def folder_clip(
     except DataError as error:
         problems.append(f"{name}: {error}")
         return None
-    spans = {key: tuple(entry[key]) for key in ("audio_span", "motion_span") if key in entry}
+    spans: dict[str, Any] = {
+        key: tuple(entry[key]) for key in ("audio_span", "motion_span") if key in entry
+    }
     clip = Clip(name, str(entry.get("subject", "")), split, audio, motion, style, 0, 0, 0, **spans)
     return measured(clip, channels, int(entry.get("audio_rate", data.RATE)), problems)
 

@@ -33,7 +33,7 @@ def lip_errors(truth: Floats, predicted: Floats, lips: Indices) -> Floats:
     """
     frames = min(len(truth), len(predicted))
     error = truth[:frames, lips] - predicted[:frames, lips]  # (F, L, 3)
-    return np.square(error).sum(-1).max(-1)
+    return np.asarray(np.square(error).sum(-1).max(-1))
 
 
 def upper_dynamics(motion: Floats, template: Floats, upper: Indices) -> float:

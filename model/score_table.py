@@ -7,7 +7,7 @@ from typing import Any
 # Table 1 of StreamingTalker (AAAI 2026), which reprints other papers. VOCASET LVE in 1e-5 m²,
 # BIWI LVE in 1e-4 and FDD in 1e-5 squared units; the table itself says "mm". Its mouth opening
 # column is left out: which two vertices and which unit it means could not be established.
-PUBLISHED = {
+PUBLISHED: dict[str, dict[str, tuple[float, ...]]] = {
     "vocaset": {
         "VOCA": (4.9245,),
         "MeshTalk": (4.5441,),

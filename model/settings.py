@@ -49,6 +49,7 @@ class Data:
     features: bool = True  # precompute features when the encoder is frozen
     repeat: int = 1  # times the training list is repeated in one epoch
     standardise: str = "none"  # none | global (one scale) | channel (mean and scale of each)
+    size: float = 1.0  # root mean square of the standardised motion; the noise's is 1
     tolerance: float = 0.25  # seconds by which audio and motion may differ in length
 
 
@@ -267,8 +268,9 @@ def check(settings: Settings) -> None:
     for name in SHARES:
         if not 0.0 <= lookup(settings, name) < 1.0:
             raise ConfigError(f"{name} must be from 0 to below 1, not {lookup(settings, name)}.")
-    if settings.optimiser.learning_rate <= 0:
-        raise ConfigError("optimiser.learning_rate must be above 0.")
+    for name in ("optimiser.learning_rate", "data.size"):
+        if lookup(settings, name) <= 0:
+            raise ConfigError(f"{name} must be above 0.")
 
 
 def lookup(settings: Settings, name: str) -> Any:

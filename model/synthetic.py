@@ -18,6 +18,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -183,7 +184,7 @@ def write_sentence(
     import soundfile
 
     frames = int(len(utterance.samples) / RATE * FPS)
-    timing = {"fps": FPS, "frames": frames, "style": person.style}
+    timing: dict[str, Any] = {"fps": FPS, "frames": frames, "style": person.style}
     speech = speech_curves(utterance.phones, utterance.samples, RATE, **timing)
     life = life_curves(utterance.phones, utterance.samples, RATE, **timing, seed=seed)
     controls = np.clip((speech + life) * person.gains, 0, 1)
@@ -219,14 +220,12 @@ def recorded(folder: Path, longest: float) -> Iterator[Utterance]:
             yield Utterance(piece, phones)
 
 
-def sentences(
-    words: list[list[object]], longest: float
-) -> Iterator[tuple[float, float, list[Phone]]]:
+def sentences(words: list[Any], longest: float) -> Iterator[tuple[float, float, list[Phone]]]:
     """Yield (start, end, phones from 0) of runs of whole words, as long as they may be."""
     start = None
     phones: list[Phone] = []
     for _, first, last, inner in words:
-        begin, end = float(first), float(last)  # type: ignore[arg-type]
+        begin, end = float(first), float(last)
         if start is not None and end - start > longest:
             if phones[-1].end > 0.6 * longest:
                 yield start, start + phones[-1].end, phones
@@ -235,7 +234,7 @@ def sentences(
             continue
         start = begin if start is None else start
         offset = start
-        phones += [Phone(name, a - offset, b - offset) for name, a, b in inner]  # type: ignore[attr-defined]
+        phones += [Phone(name, a - offset, b - offset) for name, a, b in inner]
     if start is not None and phones and phones[-1].end > 0.6 * longest:
         yield start, start + phones[-1].end, phones
 

@@ -125,7 +125,10 @@ def build(chosen: Settings, accelerator: Accelerator, journal: Journal) -> Train
     )
     weights = losses.channel_weights(found.control_names, chosen.loss.channels)
     statistics = data.survey(
-        found, chosen.data.standardise, partial(journal.progress, "looking at the motion")
+        found,
+        chosen.data.standardise,
+        partial(journal.progress, "looking at the motion"),
+        chosen.data.size,
     )
     torch.manual_seed(chosen.run.seed)
     model = build_model(chosen, found, statistics).to(accelerator.device)

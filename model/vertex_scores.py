@@ -127,7 +127,7 @@ class VertexScorer:
             seed=seed,
         )
         dense = latents.features @ latents.weight[self.rows].mT + latents.bias[self.rows]
-        return dense.unflatten(-1, (-1, 3))
+        return dense.reshape(*dense.shape[:-1], -1, 3)
 
     @property
     def guidance(self) -> float:
