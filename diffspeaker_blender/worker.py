@@ -109,6 +109,7 @@ class Worker:
         self._numbers = itertools.count(1)
         self._owed: dict[str, float] = {}  # request id → monotonic time of its cancel, or 0
         self._backlog: list[Event] = []
+        self._log_reader: threading.Thread | None = None
         self._reset()
 
     # -- life ---------------------------------------------------------------------------------
@@ -257,7 +258,7 @@ class Worker:
         self._tail: collections.deque[str] = collections.deque(maxlen=LOG_LINES)
         self._started = time.monotonic()
         self._silent_since = 0.0
-        self._log_reader: threading.Thread | None = None
+        self._log_reader = None
 
     def _home(self) -> Path:
         if self._folder is None or not self._folder.is_dir():

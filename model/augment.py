@@ -35,7 +35,7 @@ def convolve(samples: np.ndarray, response: np.ndarray) -> np.ndarray:
     """Filter by FFT; the result keeps the input's length."""
     size = 1 << (len(samples) + len(response) - 1).bit_length()
     spectrum = np.fft.rfft(samples, size) * np.fft.rfft(response, size)
-    return np.fft.irfft(spectrum, size)[: len(samples)].astype(np.float32)
+    return np.asarray(np.fft.irfft(spectrum, size)[: len(samples)], np.float32)
 
 
 def add_noise(
@@ -50,7 +50,7 @@ def add_noise(
         quietest = 3.0
     ratio = 10 ** (-random.uniform(quietest, 30.0) / 20)
     power = np.sqrt(np.mean(samples**2) / max(float(np.mean(noise**2)), 1e-12))
-    return (samples + noise * power * ratio).astype(np.float32)
+    return np.asarray(samples + noise * power * ratio, np.float32)
 
 
 def coloured_noise(length: int, tilt: float, random: np.random.Generator) -> np.ndarray:

@@ -44,12 +44,13 @@ def run(arguments: argparse.Namespace) -> int:
     checkpoint.load(target)  # what ships must load
     if target.stat().st_size > LARGEST:
         raise CheckpointError(f"{target.name} is {target.stat().st_size / 1e6:.0f} MB, above 40")
+    size = target.stat().st_size
     entry = {
         "name": spec.name,
         "licence": spec.licence,
-        "bytes": target.stat().st_size,
+        "bytes": size,
         "sha256": hashlib.sha256(target.read_bytes()).hexdigest(),
     }
     MANIFEST.write_text(json.dumps({target.name: entry}, indent=2) + "\n", encoding="utf-8")
-    print(f"{target.name}: {entry['bytes'] / 1e6:.1f} MB, sha256 {entry['sha256']}")
+    print(f"{target.name}: {size / 1e6:.1f} MB, sha256 {entry['sha256']}")
     return 0

@@ -98,7 +98,7 @@ def aligned_speech(folder: Path) -> Iterator[Clip]:
 def read_mono(path: Path) -> np.ndarray:
     """Read any sound file as (n,) float32 at 16 kHz."""
     samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    return soxr.resample(samples.mean(1), rate, RATE).astype(np.float32)
+    return np.asarray(soxr.resample(samples.mean(1), rate, RATE), np.float32)
 
 
 def synthetic_speech(voice: Voice, texts: Iterator[str], minutes: float) -> Iterator[Clip]:

@@ -57,7 +57,8 @@ class LipReader:
 
     def read(self, samples: Array, fps: float, frames: int) -> Array:
         """Return (frames, 2): opening (0 shut … 1 wide for this voice) and width (1 = rest)."""
-        features = at(hear(self.encoder, samples), np.arange(frames) / fps)
+        times = (np.arange(frames) / fps).astype(np.float32)
+        features = at(hear(self.encoder, samples), times)
         return ((features - self.mean) / self.scale @ self.weights + self.bias).astype(np.float32)
 
 

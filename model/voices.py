@@ -115,7 +115,7 @@ class FliteVoice:
 
 def resample(samples: np.ndarray, rate: int) -> np.ndarray:
     """Return mono samples at 16 kHz."""
-    return soxr.resample(samples, rate, RATE).astype(np.float32)
+    return np.asarray(soxr.resample(samples, rate, RATE), np.float32)
 
 
 def installed_voices(wanted: Sequence[str]) -> tuple[list[Voice], list[str]]:

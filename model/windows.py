@@ -78,7 +78,9 @@ def sample_windows(
                       guidance, seed, _part(tell, number, len(seeds)))
                 for number, seed in enumerate(seeds)
             ]  # fmt: skip
-    features, weight, bias = takes[0] if len(takes) == 1 else join(*takes, spec.control_names)
+    features, weight, bias = takes[0]
+    if len(takes) > 1:
+        features, weight, bias = join(takes[0], takes[1], spec.control_names)
     seams = measure_seams(features, weight, bias, spans) if len(spans) > 1 else {}
     return Sampled(features, weight, bias, spec.fps, seams)
 

@@ -2,8 +2,9 @@
 
     OMP_NUM_THREADS=1 python -m tests.benchmarks.rig
 
-Prints one line per head, in processor time: seconds to derive, seconds for its named shapes, milliseconds per frame to
-evaluate and to solve 10 s of speech-like motion at 30 fps, and the largest errors.
+Prints one line per head, in processor time: seconds to derive, seconds for its named shapes,
+milliseconds per frame to evaluate and to solve 10 s of speech-like motion at 30 fps, and the
+largest errors.
 """
 
 from __future__ import annotations
