@@ -159,6 +159,16 @@ def test_standardisation_is_that_of_the_training_split(tmp_path) -> None:
     assert np.allclose(statistics.back(statistics.forward(rows)), rows, atol=1e-5)
 
 
+def test_motion_can_be_smaller_than_the_noise(tmp_path) -> None:
+    """`size` scales the standardised motion; "none" leaves the data as published."""
+    found = layouts.open_data(recordings.vocaset(tmp_path / "set"), "vocaset")
+    one, tenth = (data.survey(found, "global", size=size) for size in (1.0, 0.1))
+    motion = np.concatenate([found.motion(clip) for clip in found.split("train")])
+    assert np.sqrt(np.mean(one.forward(motion) ** 2)) == pytest.approx(1.0, rel=1e-4)
+    assert np.allclose(tenth.forward(motion), 0.1 * one.forward(motion), atol=1e-6)
+    assert np.all(data.survey(found, "none", size=0.1).scale == 1.0)
+
+
 def test_motion_is_mapped_not_read(tmp_path) -> None:
     """Opening a long recording touches its header only."""
     folder = recordings.controls(tmp_path / "set", clips=2)
