@@ -9,6 +9,7 @@ import hashlib
 import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -181,7 +182,7 @@ def cached_derivation(
     path = folder / f"rig-{digest.hexdigest()[:32]}.npz"
     try:
         return _load(path)
-    except (OSError, KeyError, ValueError, TypeError):
+    except (OSError, KeyError, ValueError, TypeError, BadZipFile):
         derivation = derive(vertices, triangles)
     _save(path, derivation)
     return derivation
@@ -206,7 +207,7 @@ def _save(path: Path, derivation: Derivation) -> None:
 
 
 def _load(path: Path) -> Derivation:
-    """Read a derivation back; raises `OSError`, `KeyError` or `ValueError` where there is none."""
+    """Read a derivation back; raises where there is none or it is damaged."""
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     eyes = [
