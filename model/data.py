@@ -235,7 +235,7 @@ def survey(
     "channel" (mean and standard deviation of each; a channel that hardly moves keeps scale 1).
     `size`: how large the standardised motion becomes, 1 = as large as the noise. Thousands of
     vertices that move together shine through noise of their own size even at the noisiest step, and
-    a network that can see the answer does not listen; 0.1 hides them.
+    a network that can see the answer does not listen; 0.03 hides them.
 
     Raises:
         DataError: some frames are not finite numbers; all such clips are listed.
