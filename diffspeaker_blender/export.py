@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import tempfile
 import time
 import warnings
@@ -148,13 +149,20 @@ def _require_folder(path: Path) -> None:
 def _written_whole(path: Path, kind: str) -> Iterator[Path]:
     """Yield the name to write under; a finished file takes the real name, a failed one vanishes.
 
-    A .gltf writes companions named after itself, so it is written in place.
+    A .gltf names its companions after itself, so it is written in a folder of its own under its
+    real name, and all of its files move together.
     """
-    part = path if kind == "gltf" else path.with_name(f"{path.stem}.part{path.suffix}")
+    folder: Path | None = None
+    part = path.with_name(f"{path.stem}.part{path.suffix}")
     try:
+        if kind == "gltf":
+            folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}-", dir=path.parent))
+            part = folder / path.name
         yield part
-        if part != path:
+        if folder is None:
             part.replace(path)
+        else:
+            _move_together([*_companions(part, kind), part], path.parent)
     except LipSyncError:
         raise
     except OSError as error:
@@ -165,9 +173,30 @@ def _written_whole(path: Path, kind: str) -> Iterator[Path]:
         reason = str(error).strip().removeprefix("Error: ")
         raise ExportError(f"Blender's exporter refused {path.name}: {reason}") from error
     finally:
-        if part != path:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
+
+
+def _move_together(files: list[Path], home: Path) -> None:
+    """Let files take their places; when one cannot, the old ones come back. Raises OSError."""
+    moved: list[tuple[Path, Path | None]] = []
+    try:
+        for file in files:
+            place, kept = home / file.name, None
+            if place.exists():
+                kept = place.replace(file.with_name(f"{file.name}.former"))
+            moved.append((place, kept))
+            file.replace(place)
+    except OSError:
+        for place, kept in reversed(moved):
+            if kept is None:
+                place.unlink(missing_ok=True)
+            else:
+                kept.replace(place)
+        raise
 
 
 @contextlib.contextmanager

@@ -272,6 +272,37 @@ def test_gltf_with_companions(grid: SimpleNamespace, tmp_path: Path) -> None:
     assert export.check_export(tmp_path / "a.gltf")["animated"] == 6
 
 
+@pytest.mark.parametrize("where", ["check", "first move", "last move"])
+def test_a_failed_gltf_leaves_the_old_files_whole(
+    grid: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Neither half of an older export changes, and nothing is left beside it."""
+    speak(grid)
+    for name in ("a.gltf", "a.bin"):
+        (tmp_path / name).write_text(f"old {name}")
+    if where == "check":
+
+        def fail(_path: Path) -> dict[str, object]:
+            raise ExportError("no")
+
+        monkeypatch.setattr(export, "check_export", fail)
+    else:
+        name, real = "a.bin" if where == "first move" else "a.gltf", Path.replace
+
+        def refuse(self: Path, target: Path) -> Path:
+            if self.name == name and Path(target) == tmp_path / name:
+                raise PermissionError(13, "Permission denied")
+            return real(self, target)
+
+        monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(ExportError):
+        export.export([grid.object], tmp_path / "a.gltf")
+    assert {f.name: f.read_text() for f in tmp_path.iterdir()} == {
+        "a.gltf": "old a.gltf",
+        "a.bin": "old a.bin",
+    }
+
+
 def test_edit_mode_is_left_and_entered_again(grid: SimpleNamespace, tmp_path: Path) -> None:
     """Exporting from Edit Mode works and returns there."""
     speak(grid)
