@@ -211,6 +211,13 @@ def path_of(name: str) -> str:
     return f'key_blocks["{bpy.utils.escape_identifier(name)}"].value'
 
 
+def key_in(path: str) -> str:
+    """Return the shape key that a data path names, "" for none."""
+    _, _, rest = path.rpartition('key_blocks["')
+    name, end, _ = rest.rpartition('"]') if rest != path else ("", "", "")
+    return bpy.utils.unescape_identifier(name) if end else ""
+
+
 def read_keys(curve: Any) -> NDArray[np.float32]:
     """Return the keys of a curve (n, 2): frame and value."""
     points = np.empty(2 * len(curve.keyframe_points), np.float32)

@@ -60,7 +60,7 @@ def prepare(result: Motion, placement: Placement) -> tuple[Motion, Shaped | None
         return result, None
     full = shaping.with_parts(result, placement.keys)
     recipe = Recipe(
-        placement.mode,
+        shaping.mode_for(placement.mode, full.names, placement.followed),
         placement.tolerance,
         placement.start * placement.fps,
         placement.fps,
@@ -170,4 +170,18 @@ def _place_cache(
     count = round(len(shown.weights) * fps / shown.fps)
     sentence = f"Point cache {path.name}: mouth moves {moved:.1f} mm over {count} frames"
     first = round(start)
-    return Placed(target.name, placement.clip, sentence, moved, (first, first + count - 1), 0)
+    frames = (first, first + count - 1)
+    findings = _still(target, result)
+    return Placed(target.name, placement.clip, sentence, moved, frames, 0, findings)
+
+
+def _still(target: bpy.types.Object, result: Motion) -> tuple[Finding, ...]:
+    """Remark that what follows the head's named keys stays still beside a point cache."""
+    parts = shape_keys.followed(target)
+    if not any(name in parts for name in result.names):
+        return ()
+    message = (
+        f"{shape_keys.parts_in_words(parts)} this head's named keys, which a point cache does not "
+        "move; choose Named Controls to move everything."
+    )
+    return (Finding("parts-still", message, blocking=False),)

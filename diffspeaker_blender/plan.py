@@ -15,7 +15,7 @@ from typing import Any
 
 import bpy
 
-from . import audio, catalogue, head, preferences, properties
+from . import audio, catalogue, head, preferences, properties, shape_keys
 from .audio import AudioClip
 from .choices import Choices
 from .errors import AudioError, HeadError, LipSyncError
@@ -37,6 +37,7 @@ class Placement:
     mode: "named", "compact", "every frame" or "cache".
     tolerance: millimetres that thinning may cost; 0 keeps every key.
     folder: the task's own files, removed when it ends; None when there are none.
+    followed: names of the head's keys that move something else, such as its teeth.
     """
 
     scene: str
@@ -54,6 +55,7 @@ class Placement:
     tolerance: float
     intensity: float
     folder: Path | None
+    followed: frozenset[str] = frozenset()
 
 
 def choices(context: bpy.types.Context, operator: Any = None) -> SimpleNamespace:
@@ -262,6 +264,7 @@ def _measures(target: bpy.types.Object, scene: bpy.types.Scene) -> dict[str, Any
         "fps": audio.scene_fps(scene),
         "unit": head.millimetres(target, scene),
         "keys": tuple(keys.key_blocks.keys()) if keys is not None else (),
+        "followed": frozenset(shape_keys.followed(target)),
     }
 
 

@@ -6,7 +6,7 @@ sound and shares shape keys with the others; what we made is listed in the index
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import bpy
@@ -15,7 +15,7 @@ from . import curves, head, stored, writing
 from .diagnosis import fix, verify
 from .errors import Finding, HeadError, MotionError
 from .motion import Adjustments, Motion
-from .shaping import Shaped, with_parts
+from .shaping import Shaped, mode_for, with_parts
 from .stored import Clip
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "clips",
     "edited",
     "fix",
+    "followed",
     "load_stored",
     "remove_motion",
     "stored_clip",
@@ -79,7 +80,8 @@ def apply_motion(
 ) -> Applied:
     """Write a motion on a head; a clip of the same name is replaced, everything else stays.
 
-    mode: "named" (shapes as they come), "compact" (as few as hold 0.05 mm) or "every frame".
+    mode: "named" (shapes as they come), "compact" (as few as hold 0.05 mm) or "every frame";
+        it is "named" where teeth or a tongue follow the named keys, and the result says so.
     start_frame: scene frame, whole or not, of the sound's first sample.
     tolerance: millimetres that thinning the keys may cost; 0 keeps a key for every frame.
     nla: give the clip an action of its own on an NLA track.
@@ -91,6 +93,8 @@ def apply_motion(
     _require(obj, motion, mode)
     key = _key_of(obj)
     motion = with_parts(motion, key.key_blocks)
+    asked, parts = mode, followed(obj)
+    mode = mode_for(asked, motion.names, parts)
     curves.unshare(key)
     index = stored.read(key)
     former = index.clips.get(clip)
@@ -118,7 +122,8 @@ def apply_motion(
     )
     stored.put_motion(key, record, motion)
     stored.write(key, index)
-    return _applied(obj, clip, record, written)
+    applied = _applied(obj, clip, record, written)
+    return applied if mode == asked else replace(applied, findings=(_named_instead(parts, asked),))
 
 
 def adjust_clip(
@@ -219,6 +224,44 @@ def edited(obj: Any, clip: str) -> tuple[str, ...]:
         ):
             changed.append(name)
     return tuple(changed)
+
+
+# -- parts that follow -------------------------------------------------------------------------
+
+
+def followed(obj: Any) -> dict[str, str]:
+    """Return which of a head's keys drive something else: name → an object that follows it."""
+    key = _existing_key(obj)
+    found: dict[str, str] = {}
+    for other in () if key is None else bpy.data.objects:
+        keys = other.data.shape_keys if other.type == "MESH" else None
+        for owner in (other, keys):
+            if owner is None or owner == key or owner.animation_data is None:
+                continue
+            for curve in owner.animation_data.drivers:
+                for target in (t for v in curve.driver.variables for t in v.targets):
+                    name = curves.key_in(target.data_path)
+                    if name and target.id in (key, obj, obj.data):
+                        found.setdefault(name, other.name)
+    return found
+
+
+def _named_instead(parts: dict[str, str], asked: str) -> Finding:
+    """Remark that named keys were written, because parts of the head follow them."""
+    message = (
+        f"{parts_in_words(parts)} this head's named keys, so Named Controls were written; "
+        f"{asked} keys would leave them still."
+    )
+    return Finding("parts-follow", message, blocking=False)
+
+
+def parts_in_words(parts: dict[str, str]) -> str:
+    """Return "Teeth, Tongue and 2 more follow"."""
+    names = sorted(set(parts.values()))
+    if len(names) == 1:
+        return f"{names[0]} follows"
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more} follow"
 
 
 # -- conditions -------------------------------------------------------------------------------

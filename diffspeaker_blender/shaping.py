@@ -6,7 +6,7 @@ Pure and slow (seconds for a minute of speech), so `jobs` lets a thread do it wh
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -83,6 +83,15 @@ def shape(motion: Motion, recipe: Recipe) -> Shaped:
     elif recipe.tolerance > 0:
         keep = refine.thin(placed, recipe.tolerance / recipe.unit)
     return Shaped(placed, frames, keep, reached, recipe, motion)
+
+
+def mode_for(mode: str, names: Iterable[str], followed: Container[str]) -> str:
+    """Return the mode in which everything moves: "named" where other objects follow those names.
+
+    `followed` are the head's keys that drive something else (teeth, a tongue, lashes); compact
+    and every-frame keys would leave it still.
+    """
+    return "named" if any(name in followed for name in names) else mode
 
 
 def with_parts(motion: Motion, keys: Container[str]) -> Motion:

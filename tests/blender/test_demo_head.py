@@ -202,3 +202,35 @@ def test_one_undo_takes_it_all_back(addon):
     bpy.ops.diffspeaker.add_demo_head()
     face = bpy.context.scene.diffspeaker.head
     assert len(face.children) == 4
+
+
+@pytest.mark.parametrize("mode", ["named", "compact", "every frame"])
+def test_the_parts_follow_in_every_mode(face, mode):
+    """Teeth that follow jawOpen must not stand still behind lips that open."""
+    keys = face.data.shape_keys.key_blocks
+    rest = np.empty(3 * len(face.data.vertices), np.float32)
+    keys["Basis"].points.foreach_get("co", rest)
+    shape = np.empty_like(rest)
+    keys["jawOpen"].points.foreach_get("co", shape)
+    motion = Motion(
+        np.sin(np.linspace(0, 6, 30, dtype=np.float32))[:, None] ** 2,
+        (shape - rest).reshape(1, -1, 3),
+        ("jawOpen",),
+        30.0,
+    )
+    applied = shape_keys.apply_motion(face, motion, mode=mode)
+    teeth, moved = part(face, "Mouth"), []
+    for frame in range(1, 24):
+        bpy.context.scene.frame_set(frame)
+        moved.append(evaluated(teeth))
+    assert np.ptp(np.stack(moved), axis=0).max() > 0.005
+    codes = [finding.code for finding in applied.findings]
+    assert codes == ([] if mode == "named" else ["parts-follow"])
+    assert applied.keys == ("jawOpen",)
+
+
+def test_a_head_without_parts_keeps_its_compact_keys(face):
+    """The remark is for heads that something follows; a lone face is written as asked."""
+    for child in list(face.children):
+        bpy.data.objects.remove(child)
+    assert shape_keys.followed(face) == {}
