@@ -248,6 +248,10 @@ class DIFFSPEAKER_OT_add_demo_head(bpy.types.Operator):
         except LipSyncError as error:
             return refuse(self, error)
         properties.settings(context).head = added
+        for other in context.selected_objects:
+            other.select_set(False)
+        added.select_set(True)
+        context.view_layer.objects.active = added
         return {"FINISHED"}
 
 

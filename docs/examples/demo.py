@@ -51,7 +51,7 @@ def bring_head(path: Path | None) -> bpy.types.Object:
         return bpy.context.scene.diffspeaker.head
     if path.suffix != ".blend":
         bpy.ops.diffspeaker.import_flame_head(filepath=str(path))
-        return bpy.context.active_object
+        return bpy.context.scene.diffspeaker.head
     with bpy.data.libraries.load(str(path)) as (there, here):
         here.objects = list(there.objects)
     meshes = [one for one in here.objects if one is not None and one.type == "MESH"]
@@ -70,7 +70,8 @@ def add_strip(audio: Path) -> None:
     strip = strips.new_sound(audio.stem, str(audio), 1, 1)
     strip.select = True
     scene.frame_start = 1
-    scene.frame_end = int(strip.frame_final_end)
+    right = "right_handle" if hasattr(strip, "right_handle") else "frame_final_end"
+    scene.frame_end = int(getattr(strip, right))
 
 
 def write_motion(head: bpy.types.Object, path: Path) -> None:
@@ -96,7 +97,7 @@ def coordinates(block: bpy.types.ShapeKey) -> np.ndarray:
 
 
 def frame_face(face: bpy.types.Object) -> None:
-    """Put a camera in front of a head that came without one."""
+    """Put a camera and a light in front of a head that came without a stage."""
     corners = np.array([face.matrix_world @ mathutils.Vector(corner) for corner in face.bound_box])
     centre, size = corners.mean(0), float(np.ptp(corners, axis=0).max())
     data = bpy.data.cameras.new("Sheet")
@@ -107,6 +108,11 @@ def frame_face(face: bpy.types.Object) -> None:
     camera.location = mathutils.Vector(centre) + forward * size * 2.6
     camera.rotation_euler = forward.to_track_quat("Z", "Y").to_euler()
     data.lens, data.clip_start = 50.0, size / 100
+    sun = bpy.data.objects.new("Sheet Sun", bpy.data.lights.new("Sheet Sun", "SUN"))
+    sun.data.energy = 3.0
+    bpy.context.scene.collection.objects.link(sun)
+    high = forward + mathutils.Vector((0.5, 0.0, 0.7))
+    sun.rotation_euler = high.to_track_quat("Z", "Y").to_euler()
 
 
 def front_of(face: bpy.types.Object) -> mathutils.Vector:
