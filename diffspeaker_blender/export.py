@@ -7,8 +7,6 @@ as long (sampling). Every file is looked at again before the report says that it
 from __future__ import annotations
 
 import contextlib
-import json
-import shutil
 import tempfile
 import time
 import warnings
@@ -21,10 +19,11 @@ import bpy
 
 from . import baking, tables
 from .baking import Baked
-from .errors import ExportError, LipSyncError
+from .errors import ExportError
 from .reread import check_export
 from .sound import AudioClip, write_beside
 from .strips import scene_fps
+from .whole import companions, written_whole
 
 __all__ = ["FORMATS", "ExportReport", "check_export", "export"]
 
@@ -92,7 +91,7 @@ def export(
         pairs = [baking.split_negative(one) for one in baked]
         baked = [one for one, _names in pairs]
         mirrored = {one.object_name: names for one, names in pairs}
-    with _object_mode(), _written_whole(path, kind) as part:
+    with _object_mode(), written_whole(path, kind) as part:
         if kind in ("csv", "json"):
             (tables.write_csv if kind == "csv" else tables.write_json)(
                 part, baked, first, scene_fps(scene)
@@ -102,7 +101,7 @@ def export(
         found = check_export(part)
     if found["complete"] and not found["animated"]:
         raise ExportError(f"{path.name} was written without its animation.", "Tell the developers.")
-    files, remarks = [path, *_companions(path, kind)], list(_remarks(kind, found, members))
+    files, remarks = [path, *companions(path, kind)], list(_remarks(kind, found, members))
     if with_audio is not None:
         sound, remark = write_beside(path, with_audio, first / scene_fps(scene))
         files, remarks = [*files, *sound], [*remarks, *remark]
@@ -143,60 +142,6 @@ def _require_folder(path: Path) -> None:
             f"Nothing can be written to {path.parent} ({error.strerror or error}).",
             "Choose another folder.",
         ) from error
-
-
-@contextlib.contextmanager
-def _written_whole(path: Path, kind: str) -> Iterator[Path]:
-    """Yield the name to write under; a finished file takes the real name, a failed one vanishes.
-
-    A .gltf names its companions after itself, so it is written in a folder of its own under its
-    real name, and all of its files move together.
-    """
-    folder: Path | None = None
-    part = path.with_name(f"{path.stem}.part{path.suffix}")
-    try:
-        if kind == "gltf":
-            folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}-", dir=path.parent))
-            part = folder / path.name
-        yield part
-        if folder is None:
-            part.replace(path)
-        else:
-            _move_together([*_companions(part, kind), part], path.parent)
-    except LipSyncError:
-        raise
-    except OSError as error:
-        raise ExportError(
-            f"{path.name} could not be written ({error.strerror or error})."
-        ) from error
-    except RuntimeError as error:  # what Blender's operators raise
-        reason = str(error).strip().removeprefix("Error: ")
-        raise ExportError(f"Blender's exporter refused {path.name}: {reason}") from error
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
-
-
-def _move_together(files: list[Path], home: Path) -> None:
-    """Let files take their places; when one cannot, the old ones come back. Raises OSError."""
-    moved: list[tuple[Path, Path | None]] = []
-    try:
-        for file in files:
-            place, kept = home / file.name, None
-            if place.exists():
-                kept = place.replace(file.with_name(f"{file.name}.former"))
-            moved.append((place, kept))
-            file.replace(place)
-    except OSError:
-        for place, kept in reversed(moved):
-            if kept is None:
-                place.unlink(missing_ok=True)
-            else:
-                kept.replace(place)
-        raise
 
 
 @contextlib.contextmanager
@@ -333,17 +278,6 @@ def _known(operator: Any, options: dict[str, Any]) -> dict[str, Any]:
 
 
 # -- beside the file --------------------------------------------------------------------------
-
-
-def _companions(path: Path, kind: str) -> list[Path]:
-    """Return the files that Blender's .gltf exporter writes beside it."""
-    if kind != "gltf":
-        return []
-    document = json.loads(path.read_text(encoding="utf-8"))
-    links = [
-        part.get("uri", "") for part in document.get("buffers", []) + document.get("images", [])
-    ]
-    return [path.parent / link for link in links if link and not link.startswith("data:")]
 
 
 def _remarks(kind: str, found: dict[str, Any], members: list[Any]) -> Iterator[str]:
