@@ -28,9 +28,7 @@ def verdict(found: Findings) -> str:
     if found.error is not None:
         return f"The check failed: {found.error}"
     device = found.description.get("device_name") or found.description.get("device", "CPU")
-    return (
-        f"All is well: a second of speech in {found.seconds:.1f} s, start included, on {device}"
-    )
+    return f"All is well: a second of speech in {found.seconds:.1f} s, start included, on {device}"
 
 
 def of_findings(found: Findings) -> str:
