@@ -208,7 +208,7 @@ def _save(path: Path, derivation: Derivation) -> None:
 
 def _load(path: Path) -> Derivation:
     """Read a derivation back; raises where there is none or it is damaged."""
-    with np.load(path, allow_pickle=False) as file:
+    with path.open("rb") as whole, np.load(whole, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     eyes = [
         EyeMotion(**{f.name: arrays.pop(f"eye{side}.{f.name}") for f in fields(EyeMotion)})
