@@ -11,6 +11,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .worker import package_root
 
@@ -31,6 +32,7 @@ class ModelFile:
     licence: the label that came with the weights.
     notes: one paragraph from whoever made the file.
     megabytes: size on the disk.
+    template: whether the file holds the neutral head that its motion belongs to.
     """
 
     id: str
@@ -42,6 +44,7 @@ class ModelFile:
     licence: str
     notes: str
     megabytes: float
+    template: bool = False
 
     @property
     def checkpoint(self) -> str:
@@ -54,8 +57,8 @@ def bundled_path() -> Path:
     return package_root() / "model" / "weights" / "bundled.safetensors"
 
 
-def read_header(path: Path) -> Mapping[str, str]:
-    """Return the metadata of a `.safetensors` file.
+def read_header(path: Path) -> Mapping[str, Any]:
+    """Return the header of a `.safetensors` file: tensors by name, and `__metadata__`.
 
     Raises ValueError when the file is no such file or was cut short.
     """
@@ -65,10 +68,9 @@ def read_header(path: Path) -> Mapping[str, str]:
         if size > _HEADER_LIMIT:
             raise ValueError(f"{path.name} is not a model file")
         header = json.loads(stream.read(size).decode("utf-8"))
-    metadata = header.get("__metadata__", {})
-    if not isinstance(metadata, dict):
+    if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
         raise ValueError(f"{path.name} carries no description")
-    return metadata
+    return header
 
 
 def read(path: Path, identifier: str | None = None) -> ModelFile:
@@ -76,7 +78,8 @@ def read(path: Path, identifier: str | None = None) -> ModelFile:
 
     Raises ValueError or OSError when the file cannot be read or carries no spec.
     """
-    metadata = read_header(path)
+    header = read_header(path)
+    metadata = header.get("__metadata__", {})
     spec = json.loads(metadata["spec"]) if "spec" in metadata else None
     if not isinstance(spec, dict):
         raise ValueError(f"{path.name} carries no model description")
@@ -90,6 +93,7 @@ def read(path: Path, identifier: str | None = None) -> ModelFile:
         licence=str(spec.get("licence") or "no licence stated"),
         notes=str(spec.get("notes") or ""),
         megabytes=path.stat().st_size / 1e6,
+        template="motion.template" in header,
     )
 
 

@@ -76,7 +76,8 @@ def looks_like_head(obj: Any) -> bool:
 def check_head(obj: Any, need: str = "any") -> HeadReport:
     """Say whether `obj` can be animated, and if not what differs.
 
-    need: "flame" for models that move FLAME's vertices by number, else "any".
+    need: "flame" for models that move FLAME's vertices by number, "own" for those that bring the
+    head they belong to (the worker compares), else "any".
     """
     report = check_mesh(obj)
     if obj is None or obj.type != "MESH":
@@ -93,7 +94,8 @@ def check_head(obj: Any, need: str = "any") -> HeadReport:
         kind = "flame"
     else:
         kind = "head" if boundary_loops(obj.data) == 2 else ""
-        if need == "flame" or not kind or _flame_reordered(obj.data):
+        known = need == "own" or (need == "any" and kind)
+        if not known or _flame_reordered(obj.data):
             findings.insert(0, _difference(obj, need))
             kind = ""
     usable = not any(finding.blocking for finding in findings)

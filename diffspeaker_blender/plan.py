@@ -153,8 +153,14 @@ def model_of(context: bpy.types.Context) -> catalogue.ModelFile | None:
 
 
 def need_of(model: catalogue.ModelFile | None) -> str:
-    """Return the kind of head a model needs: a vertex model moves FLAME's vertices only."""
-    return "flame" if model is not None and model.motion == "vertices" else "any"
+    """Return the kind of head a model needs: "any", "flame", or the model's "own".
+
+    A vertex model moves vertices by number. One that brings its own head can be checked against it
+    by the worker; without, FLAME's is the only mesh it can be meant for.
+    """
+    if model is None or model.motion != "vertices":
+        return "any"
+    return "own" if model.template else "flame"
 
 
 def check(target: bpy.types.Object, model: catalogue.ModelFile | None) -> None:
