@@ -112,7 +112,7 @@ def test_retime_loses_no_closure(motion: Motion, fps: float, start: float) -> No
     moved, frames = retime(motion, fps, start_frame=start)
     for first, last in motions_of.closed_runs(closedness(motion)):
         when = np.array([first, last]) / motion.fps * fps + start
-        beside = (frames >= when[0] - 0.51) & (frames <= when[1] + 0.51)
+        beside = (frames >= when[0] - 0.5) & (frames <= when[1] + 0.5)
         if beside.any():
             assert closedness(moved)[beside].max() >= CLOSED - 1e-3
 
