@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 import soundfile
-import soxr
 
 from . import augment
 from .align import RATE, align, fill_gaps
 from .articulation import CONTROLS
 from .coarticulation import STYLES, Phone, life_curves, speech_curves
+from .data import read_mono
 from .errors import CorpusError
 from .lipreader import LipReader, fit, load_encoder, measured_clips
 from .sentences import sentences
@@ -93,12 +93,6 @@ def aligned_speech(folder: Path) -> Iterator[Clip]:
             Path(record["file"]).stem, f"libri-{speaker}", "librispeech", split_of(speaker),
             samples, fill_gaps(phones, len(samples) / RATE),
         )  # fmt: skip
-
-
-def read_mono(path: Path) -> np.ndarray:
-    """Read any sound file as (n,) float32 at 16 kHz."""
-    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    return np.asarray(soxr.resample(samples.mean(1), rate, RATE), np.float32)
 
 
 def synthetic_speech(voice: Voice, texts: Iterator[str], minutes: float) -> Iterator[Clip]:

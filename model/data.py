@@ -166,6 +166,14 @@ def resampled(samples: Array, rate: int) -> Array:
     return np.asarray(soxr.resample(samples, rate, RATE, "HQ"), dtype=np.float32)
 
 
+def read_mono(path: Path) -> Array:
+    """Return a whole sound file as mono samples (n,) at 16 kHz, its channels averaged."""
+    import soundfile
+
+    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    return resampled(samples.mean(axis=1), rate)
+
+
 def audio_facts(path: Path) -> tuple[int, int]:
     """Return (samples, rate) of a sound file without reading it."""
     import soundfile

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
 import torch
 
 from . import augment, speech
+from .data import read_mono
 from .errors import CorpusError
 from .spec import WHISPER_TINY
-from .whisper import RATE, WhisperEncoder
+from .whisper import WhisperEncoder
 
 Array = npt.NDArray[np.float32]
 
@@ -97,8 +97,7 @@ def measured_clips(folder: Path) -> list[MeasuredClip]:
     """
     clips = []
     for path in sorted(folder.glob("*.npz")):
-        samples, rate = soundfile.read(path.with_suffix(".wav"), dtype="float32", always_2d=True)
-        mono = speech_rate(samples.mean(1), rate)
+        mono = read_mono(path.with_suffix(".wav"))
         with np.load(path) as found:
             fps, offset = float(found["fps"]), float(found["offset_ms"])
             opening = found["inner"] / np.percentile(found["inner"], 90)
@@ -110,13 +109,6 @@ def measured_clips(folder: Path) -> list[MeasuredClip]:
     if not clips:
         raise CorpusError(f"{folder} has no measured lips (NAME.npz beside NAME.wav)")
     return clips
-
-
-def speech_rate(samples: Array, rate: int) -> Array:
-    """Return mono samples at 16 kHz."""
-    import soxr
-
-    return np.asarray(soxr.resample(samples, rate, RATE), np.float32)
 
 
 def heard(
@@ -144,16 +136,3 @@ def fit(encoder: WhisperEncoder, clips: list[MeasuredClip], copies: int = COPIES
     penalty = PENALTY * (1 + copies) * np.eye(x.shape[1], dtype=np.float32)
     weights = np.linalg.solve(x.T @ x + penalty, x.T @ (y - bias))
     return LipReader(encoder, mean, scale, weights.astype(np.float32), bias)
-
-
-def leave_one_out(encoder: WhisperEncoder, clips: list[MeasuredClip]) -> dict[str, list[float]]:
-    """Return each clip's correlations (opening, width) when the reader never saw it."""
-    scores = {}
-    for clip in clips:
-        reader = fit(encoder, [other for other in clips if other is not clip])
-        features = at(hear(encoder, clip.samples), clip.times)
-        found = (features - reader.mean) / reader.scale @ reader.weights
-        scores[clip.name] = [
-            float(np.corrcoef(found[:, column], clip.lips[:, column])[0, 1]) for column in (0, 1)
-        ]
-    return scores

@@ -16,9 +16,9 @@ from typing import Any, Protocol
 
 import numpy as np
 import soundfile
-import soxr
 
-from .align import RATE, phonemizer
+from .align import phonemizer
+from .data import resampled
 from .errors import CorpusError
 
 FLITE_SPEAKERS = ("awb", "kal16", "rms", "slt")
@@ -42,7 +42,7 @@ class HibariVoice:
     def speak(self, text: str, speed: float) -> np.ndarray:
         engine = phonemizer()
         parts = [engine.from_phonemes(phrase, speed=speed) for phrase in engine.phonemize(text)]
-        return resample(np.concatenate([np.zeros(2400, np.float32), *parts]), 24_000)
+        return resampled(np.concatenate([np.zeros(2400, np.float32), *parts]), 24_000)
 
 
 class KokoroVoice:
@@ -55,7 +55,7 @@ class KokoroVoice:
         parts = [
             self.engine.read(phrase, self.style, speed) for phrase in phonemizer().phonemize(text)
         ]
-        return resample(np.concatenate([np.zeros(2400, np.float32), *parts]), 24_000)
+        return resampled(np.concatenate([np.zeros(2400, np.float32), *parts]), 24_000)
 
 
 class KokoroEngine:
@@ -110,12 +110,7 @@ class FliteVoice:
             command += ["--setf", f"duration_stretch={1 / speed:.3f}"]
             subprocess.run(command, check=True, capture_output=True)
             samples, rate = soundfile.read(path, dtype="float32")
-        return resample(samples, rate)
-
-
-def resample(samples: np.ndarray, rate: int) -> np.ndarray:
-    """Return mono samples at 16 kHz."""
-    return np.asarray(soxr.resample(samples, rate, RATE), np.float32)
+        return resampled(samples, rate)
 
 
 def installed_voices(wanted: Sequence[str]) -> tuple[list[Voice], list[str]]:
