@@ -18,16 +18,16 @@ import importlib
 import sys
 
 _ROOMS = (
-    "preferences",
-    "properties",
-    "jobs",
-    "operators",
-    "setup",
-    "fixes",
-    "presets",
-    "panels",
-    "menus",
-    "command",
+    "settings.machine",
+    "settings.properties",
+    "jobs.queue",
+    "ui.operators",
+    "ui.setup_operators",
+    "ui.fixes",
+    "ui.presets",
+    "ui.panels",
+    "ui.menus",
+    "batch.command",
 )
 
 if "_opened" in globals():  # Blender runs this file again after an upgrade: forget the old rooms

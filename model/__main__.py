@@ -19,18 +19,27 @@ from . import __version__
 from .errors import Cancelled, ModelError, OutputError
 
 COMMANDS = {
-    "serve": ("serve", "answer requests on standard input (what the Blender extension starts)"),
-    "generate": ("generate_command", "speech and a head in, a motion file out"),
-    "describe": ("describe", "say which device, models and versions there are"),
-    "convert": ("convert", "import an official DiffSpeaker checkpoint, running nothing in it"),
-    "train": ("train", "train a model, or go on training one"),
-    "evaluate": ("evaluate", "measure motions against recordings"),
-    "synthetic": ("synthetic", "make a training set in VOCASET's layout, to try things out"),
-    "corpus": ("corpus", "build the speech corpus the bundled model learns from"),
-    "bundle": ("bundle", "ship a trained model: half precision, listed with its hash"),
-    "fit": ("fit", "fit the gestures of speech to lips measured on video"),
-    "head": ("head", "build the demo head"),
-    "preview": ("preview", "picture or film a motion without Blender"),
+    "serve": (
+        "worker.serve",
+        "answer requests on standard input (what the Blender extension starts)",
+    ),
+    "generate": ("worker.generate_command", "speech and a head in, a motion file out"),
+    "describe": ("worker.describe", "say which device, models and versions there are"),
+    "convert": (
+        "conversion.convert",
+        "import an official DiffSpeaker checkpoint, running nothing in it",
+    ),
+    "train": ("training.train", "train a model, or go on training one"),
+    "evaluate": ("evaluation.evaluate", "measure motions against recordings"),
+    "synthetic": (
+        "recipes.corpus.synthetic",
+        "make a training set in VOCASET's layout, to try things out",
+    ),
+    "corpus": ("recipes.corpus.corpus", "build the speech corpus the bundled model learns from"),
+    "bundle": ("recipes.bundle", "ship a trained model: half precision, listed with its hash"),
+    "fit": ("recipes.corpus.fit", "fit the gestures of speech to lips measured on video"),
+    "head": ("recipes.head.build", "build the demo head"),
+    "preview": ("preview.preview", "picture or film a motion without Blender"),
 }
 DONE, UNEXPECTED, USAGE, BAD_INPUT, CANCELLED, NOT_WRITTEN = range(6)
 

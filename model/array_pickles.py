@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from .data import DataError
+from .data.dataset import DataError
 
 
 class ArraysOnly(pickle.Unpickler):

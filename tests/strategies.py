@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from diffspeaker_blender.motion import Motion
+from diffspeaker_blender.motion.motion import Motion
 
 CONTROLS = ("jawOpen", "mouthClose", "mouthPucker", "mouthSmileLeft", "browInnerUp", "eyeBlinkLeft")
 

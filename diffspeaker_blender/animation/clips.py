@@ -11,12 +11,13 @@ from typing import Any
 
 import bpy
 
-from . import curves, head, stored, writing
+from ..character import head
+from ..errors import Finding, HeadError, MotionError
+from ..motion.keys import Shaped, mode_for, with_parts
+from ..motion.motion import Adjustments, Motion
+from . import actions, shape_keys, storage
 from .diagnosis import fix, verify
-from .errors import Finding, HeadError, MotionError
-from .motion import Adjustments, Motion
-from .shaping import Shaped, mode_for, with_parts
-from .stored import Clip
+from .storage import Clip
 
 __all__ = [
     "Applied",
@@ -95,8 +96,8 @@ def apply_motion(
     motion = with_parts(motion, key.key_blocks)
     asked, parts = mode, followed(obj)
     mode = mode_for(asked, motion.names, parts)
-    curves.unshare(key)
-    index = stored.read(key)
+    actions.unshare(key)
+    index = storage.read(key)
     former = index.clips.get(clip)
     index.numbers += 1
     record = Clip(
@@ -105,7 +106,7 @@ def apply_motion(
         mode=mode,
         tolerance=float(tolerance),
         names=list(motion.names),
-        hashes=[stored.shape_hash(shape) for shape in motion.shapes],
+        hashes=[storage.shape_hash(shape) for shape in motion.shapes],
         nla=nla,
         adjustments=vars(adjustments or Adjustments()).copy(),
     )
@@ -113,15 +114,15 @@ def apply_motion(
         record.action, record.keys, record.span = former.action, former.keys, former.span
         record.ease = former.ease
         if former.nla != nla:
-            writing.erase(key, index, clip)
+            shape_keys.erase(key, index, clip)
             record.keys = []
     index.made_basis |= not len(index.keys) and len(key.key_blocks) == 1 and former is None
     index.clips[clip] = record
-    written = writing.write(
+    written = shape_keys.write(
         obj, index, clip, motion, scene, action_name, reuse=reuse, shaped=shaped
     )
-    stored.put_motion(key, record, motion)
-    stored.write(key, index)
+    storage.put_motion(key, record, motion)
+    storage.write(key, index)
     applied = _applied(obj, clip, record, written)
     return applied if mode == asked else replace(applied, findings=(_named_instead(parts, asked),))
 
@@ -139,22 +140,22 @@ def adjust_clip(
     Curves that were edited by hand since they were written are left alone with `keep_edited`.
     """
     key = obj.data.shape_keys
-    index = stored.read(key)
-    found = stored.get_motion(key, index.clips[clip]) if clip in index.clips else None
+    index = storage.read(key)
+    found = storage.get_motion(key, index.clips[clip]) if clip in index.clips else None
     if found is None:
         raise MotionError(f"“{clip}” has no stored motion on {obj.name}.", "Generate it again.")
     _require(obj, found, index.clips[clip].mode)
-    curves.unshare(key)
+    actions.unshare(key)
     record = index.clips[clip]
     record.adjustments = vars(adjustments).copy()
     spared = edited(obj, clip) if keep_edited else ()
     scene = scene or bpy.context.scene
-    written = writing.write(obj, index, clip, found, scene, spared=spared)
-    stored.write(key, index)
+    written = shape_keys.write(obj, index, clip, found, scene, spared=spared)
+    storage.write(key, index)
     return _applied(obj, clip, record, written)
 
 
-def _applied(obj: Any, clip: str, record: Clip, written: writing.Written) -> Applied:
+def _applied(obj: Any, clip: str, record: Clip, written: shape_keys.Written) -> Applied:
     return Applied(
         obj.name,
         clip,
@@ -172,15 +173,15 @@ def remove_motion(obj: Any, clip: str = "") -> int:
     Shape keys that another clip needs stay, as does everything that is the user's.
     """
     key = obj.data.shape_keys if obj.data else None
-    index = stored.read(key)
+    index = storage.read(key)
     if key is None:
         return 0
-    curves.unshare(key)
+    actions.unshare(key)
     for name in [clip] if clip in index.clips else list(index.clips) if not clip else []:
-        writing.erase(key, index, name)
+        shape_keys.erase(key, index, name)
         del index.clips[name]
-    removed = writing.drop_unused(obj, index)
-    stored.write(key, index)
+    removed = shape_keys.drop_unused(obj, index)
+    storage.write(key, index)
     if index.made_basis and not index.keys and len(key.key_blocks) == 1:
         obj.shape_key_clear()
     return removed
@@ -191,36 +192,36 @@ def remove_motion(obj: Any, clip: str = "") -> int:
 
 def clips(obj: Any) -> tuple[str, ...]:
     """Return the names of the clips on this head, in the order of the timeline."""
-    found = stored.read(_existing_key(obj)).clips
+    found = storage.read(_existing_key(obj)).clips
     return tuple(sorted(found, key=lambda name: found[name].span[0]))
 
 
 def stored_clip(obj: Any, clip: str) -> Clip | None:
     """Return what is known about a clip: its place, mode, keys and action."""
-    return stored.read(_existing_key(obj)).clips.get(clip)
+    return storage.read(_existing_key(obj)).clips.get(clip)
 
 
 def load_stored(obj: Any, clip: str) -> tuple[Motion, Adjustments] | None:
     """Return the motion as generated and the live controls it is shown with."""
     key = _existing_key(obj)
-    record = stored.read(key).clips.get(clip)
-    motion = stored.get_motion(key, record) if record else None
-    return (motion, stored.adjustments(record)) if motion and record else None
+    record = storage.read(key).clips.get(clip)
+    motion = storage.get_motion(key, record) if record else None
+    return (motion, storage.adjustments(record)) if motion and record else None
 
 
 def edited(obj: Any, clip: str) -> tuple[str, ...]:
     """Return the shape keys whose curves were changed by hand since the clip was written."""
     key = _existing_key(obj)
-    record = stored.read(key).clips.get(clip)
+    record = storage.read(key).clips.get(clip)
     if record is None:
         return ()
-    bag = writing.bag_of(key, record, clip)
+    bag = shape_keys.bag_of(key, record, clip)
     changed = []
     for name, number in record.written.items():
-        curve = bag.fcurves.find(curves.path_of(name)) if bag is not None else None
+        curve = bag.fcurves.find(actions.path_of(name)) if bag is not None else None
         if (
             curve is not None
-            and curves.checksum(writing.within(curves.read_keys(curve), record)) != number
+            and actions.checksum(shape_keys.within(actions.read_keys(curve), record)) != number
         ):
             changed.append(name)
     return tuple(changed)
@@ -240,7 +241,7 @@ def followed(obj: Any) -> dict[str, str]:
                 continue
             for curve in owner.animation_data.drivers:
                 for target in (t for v in curve.driver.variables for t in v.targets):
-                    name = curves.key_in(target.data_path)
+                    name = actions.key_in(target.data_path)
                     if name and target.id in (key, obj, obj.data):
                         found.setdefault(name, other.name)
     return found

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import bpy
 import numpy as np
 
-from . import curves, head, stored
-from .errors import Finding
+from ..character import head
+from ..errors import Finding
+from . import actions as curves
+from . import storage
 
 if TYPE_CHECKING:
-    from .shape_keys import Applied
+    from .clips import Applied
 
 _CLOSE = 2e-3  # a weight counts as shown when it is this close
 _LOOKED_AT = 3  # frames
@@ -28,7 +30,7 @@ def verify(obj: Any, applied: Applied, *, scene: Any = None) -> tuple[Finding, .
     """
     scene = scene or bpy.context.scene
     key = obj.data.shape_keys
-    record = stored.read(key).clips.get(applied.clip)
+    record = storage.read(key).clips.get(applied.clip)
     if key is None or record is None:
         return (Finding("gone", f"{obj.name} no longer carries “{applied.clip}”."),)
     found = [*_object_reasons(obj, key), *_key_reasons(key, record)]
@@ -56,7 +58,7 @@ def verify(obj: Any, applied: Applied, *, scene: Any = None) -> tuple[Finding, .
 def fix(obj: Any, name: str, *, scene: Any = None) -> None:
     """Apply the fix a Finding names, for every clip on the head."""
     key = obj.data.shape_keys
-    index = stored.read(key)
+    index = storage.read(key)
     names = {n for clip in index.clips.values() for n in clip.keys if n in key.key_blocks}
     actions = {
         "unmute-keys": _unmute_keys,
@@ -111,7 +113,7 @@ def _caches(obj: Any) -> list[Any]:
             and m.show_viewport]  # fmt: skip
 
 
-def _key_reasons(key: Any, record: stored.Clip) -> list[Finding]:
+def _key_reasons(key: Any, record: storage.Clip) -> list[Finding]:
     """Return what on the shape keys themselves keeps them still."""
     blocks = [key.key_blocks[name] for name in record.keys if name in key.key_blocks]
     found = []
@@ -136,7 +138,7 @@ def _key_reasons(key: Any, record: stored.Clip) -> list[Finding]:
     return found
 
 
-def _action_reasons(obj: Any, key: Any, record: stored.Clip, clip: str) -> list[Finding]:
+def _action_reasons(obj: Any, key: Any, record: storage.Clip, clip: str) -> list[Finding]:
     """Return what keeps the clip's action from playing."""
     data, name = key.animation_data, obj.name
     if record.nla:
@@ -170,7 +172,7 @@ def _nla_reasons(data: Any, key: Any, clip: str) -> list[Finding]:
     return []
 
 
-def _curve_reasons(key: Any, record: stored.Clip, bag: Any) -> list[Finding]:
+def _curve_reasons(key: Any, record: storage.Clip, bag: Any) -> list[Finding]:
     """Return what on the curves keeps them from acting: mute, or a slider that clamps them."""
     muted, clamped, there = [], [], 0
     for name in record.keys:
@@ -198,7 +200,7 @@ def _curve_reasons(key: Any, record: stored.Clip, bag: Any) -> list[Finding]:
     return found
 
 
-def _moves(key: Any, record: stored.Clip, bag: Any, scene: Any) -> bool:
+def _moves(key: Any, record: storage.Clip, bag: Any, scene: Any) -> bool:
     """Play the frames with the strongest keys and compare what Blender makes of them."""
     peaks = []
     for name in record.keys:
@@ -220,8 +222,8 @@ def _moves(key: Any, record: stored.Clip, bag: Any, scene: Any) -> bool:
     return True
 
 
-def _bag(key: Any, record: stored.Clip, clip: str) -> Any | None:
-    from .writing import bag_of
+def _bag(key: Any, record: storage.Clip, clip: str) -> Any | None:
+    from .shape_keys import bag_of
 
     return bag_of(key, record, clip)
 

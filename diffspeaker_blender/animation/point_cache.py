@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import motion as motions
-from .errors import ExportError
-from .motion import Motion
+from ..errors import ExportError
+from ..motion import motion as motions
+from ..motion.motion import Motion
 
 MODIFIER = "Lip-Sync Cache"
 _CHUNK = 128  # frames written at a time

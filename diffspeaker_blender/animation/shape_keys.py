@@ -13,11 +13,13 @@ from typing import Any
 import bpy
 import numpy as np
 
-from . import curves, head, shaping, stored
-from .audio import scene_fps
-from .motion import Motion
-from .shaping import Recipe, Shaped
-from .stored import Clip, Index
+from ..character import head
+from ..motion import keys as shaping
+from ..motion.keys import Recipe, Shaped
+from ..motion.motion import Motion
+from ..sound.sources import scene_fps
+from . import actions, storage
+from .storage import Clip, Index
 
 EASE_SECONDS = 0.1
 """Time in which the face comes from rest before a clip, and returns to it afterwards."""
@@ -66,14 +68,14 @@ def write(
     record.span, record.ease = [float(frames[0]), float(frames[-1])], _ease(fps)
     if not record.nla:
         _make_room(index, clip)
-    bag, action, track = curves.shape_channels(
+    bag, action, track = actions.shape_channels(
         key, clip, nla=record.nla, name=action_name or f"{obj.name} Lip-Sync"
     )
     record.nla, record.action, record.keys = bool(track), action.name, list(names)
     total = _put_curves(key, bag, index, clip, placed, frames, keep, former, had, spared)
     if track:
         first, last = record.span
-        curves.place_strip(key, clip, action, first - record.ease, last + record.ease)
+        actions.place_strip(key, clip, action, first - record.ease, last + record.ease)
     drop_unused(obj, index)
     key.update_tag()
     return Written((int(frames[0]), int(frames[-1])), total, shaped.millimetres)
@@ -82,7 +84,7 @@ def write(
 def recipe_of(record: Clip, fps: float, unit: float) -> Recipe:
     """Return what decides how a clip's motion becomes keys; `unit` is mm of the mesh's unit."""
     limit = None if record.limit is None else (record.limit[0], record.limit[1])
-    start, live = record.start_frame, stored.adjustments(record)
+    start, live = record.start_frame, storage.adjustments(record)
     return Recipe(record.mode, record.tolerance, start, fps, unit, live, limit)
 
 
@@ -101,9 +103,9 @@ def _put_shapes(
     same = placed.shapes is motion.shapes
     names: list[str] = []
     for k, wanted in enumerate(placed.names):
-        one = record.hashes[k] if same else stored.shape_hash(placed.shapes[k])
+        one = record.hashes[k] if same else storage.shape_hash(placed.shapes[k])
         alike = _is_there(key, wanted, basis, placed.shapes[k])
-        ours = stored.GIVEN in key and wanted in key.key_blocks and wanted not in index.keys
+        ours = storage.GIVEN in key and wanted in key.key_blocks and wanted not in index.keys
         there = reuse or alike or ours
         name, needs_shape = _key_for(key, index, clip, wanted, one, there, names)
         if ours and name == wanted and not alike:  # the head is from another version of the rig
@@ -198,15 +200,15 @@ def _put_curves(
             fresh = fresh[:0]
         rests = _rests(index, clip, name, bool(len(fresh)))
         drop = [(first, last), *([_reach(former, rests)] if name in had else [])]
-        if curves.write_keys(bag, name, fresh, drop, rests) is None:
+        if actions.write_keys(bag, name, fresh, drop, rests) is None:
             key.key_blocks[name].value = 0.0
-        written[name], total = curves.checksum(fresh), total + len(fresh)
+        written[name], total = actions.checksum(fresh), total + len(fresh)
     record.written = written
     if not record.nla:
         for name in [n for n in index.keys if n not in record.keys]:
             rests = _rests(index, clip, name, False)
             drop = [(first, last), *([_reach(former, rests)] if name in had else [])]
-            curves.write_keys(bag, name, _NOTHING, drop, rests)
+            actions.write_keys(bag, name, _NOTHING, drop, rests)
     return total
 
 
@@ -265,11 +267,11 @@ def erase(key: Any, index: Index, clip: str) -> None:
     former = (record.span[0], record.span[1], record.ease)
     for name in record.keys if bag is not None else ():
         rests = _rests(index, clip, name, False)
-        gone = curves.write_keys(bag, name, _NOTHING, [_reach(former, rests)], rests) is None
+        gone = actions.write_keys(bag, name, _NOTHING, [_reach(former, rests)], rests) is None
         if gone and name in key.key_blocks:
             key.key_blocks[name].value = 0.0  # else the face would stay as it was last shown
-    for action, _holder in curves.our_actions(key):
-        curves.drop_action(key, action)
+    for action, _holder in actions.our_actions(key):
+        actions.drop_action(key, action)
 
 
 def drop_unused(obj: Any, index: Index) -> int:
@@ -281,9 +283,9 @@ def drop_unused(obj: Any, index: Index) -> int:
         block = key.key_blocks.get(name)
         if block is None:
             continue
-        for action, holder in curves.our_actions(key):
-            bag = curves.channels(action, curves.slot_of(action, holder), ensure=False)
-            curve = bag.fcurves.find(curves.path_of(name)) if bag is not None else None
+        for action, holder in actions.our_actions(key):
+            bag = actions.channels(action, actions.slot_of(action, holder), ensure=False)
+            curve = bag.fcurves.find(actions.path_of(name)) if bag is not None else None
             if bag is not None and curve is not None:
                 bag.fcurves.remove(curve)
         obj.shape_key_remove(block)
@@ -295,13 +297,13 @@ def drop_unused(obj: Any, index: Index) -> int:
 
 def bag_of(key: Any, record: Clip, clip: str) -> Any | None:
     """Return what holds a clip's curves now, or None when its action is gone."""
-    strip = curves.clip_strip(key, clip) if record.nla else None
-    for action, holder in curves.our_actions(key):
+    strip = actions.clip_strip(key, clip) if record.nla else None
+    for action, holder in actions.our_actions(key):
         if strip is None or action == strip.action:
-            return curves.channels(action, curves.slot_of(action, holder), ensure=False)
+            return actions.channels(action, actions.slot_of(action, holder), ensure=False)
     action = bpy.data.actions.get(record.action)
-    if curves.is_ours(action):
-        return curves.channels(action, curves.slot_of(action, None), ensure=False)
+    if actions.is_ours(action):
+        return actions.channels(action, actions.slot_of(action, None), ensure=False)
     return None
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .motion import Adjustments, Motion
+from ..motion.motion import Adjustments, Motion
 
 INDEX = "diffspeaker"
 GIVEN = "diffspeaker.given"

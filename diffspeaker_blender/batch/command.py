@@ -21,12 +21,19 @@ from pathlib import Path
 
 import bpy
 
-from . import audio, batch, catalogue, demo_head, export, head, motion, placing, preferences
-from .batch import DEMO_HEAD, Line, Report
-from .errors import LipSyncError
-from .plan import Placement
-from .schedule import Schedule, State, Task
-from .worker import Worker
+from ..character import demo_head, head
+from ..errors import LipSyncError
+from ..export import export
+from ..jobs import placing
+from ..jobs.plan import Placement
+from ..motion import motion
+from ..settings import machine
+from ..sound import sources
+from ..worker import model_files
+from ..worker.client import Worker
+from ..worker.schedule import Schedule, State, Task
+from . import lines as batch
+from .lines import DEMO_HEAD, Line, Report
 
 ALL_WELL, LINE_FAILED, USAGE, NOT_STARTED = range(4)
 _MODES = {"named": "named", "compact": "compact", "frames": "every frame"}
@@ -44,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return USAGE
     try:
-        preferences.require_runtime()
+        machine.require_runtime()
         return _Run(given, lines).carry()
     except LipSyncError as error:
         print(error, file=sys.stderr)
@@ -105,7 +112,7 @@ def _read(path: Path, _payload: object) -> motion.Motion:
 
 def _worker(lanes: int) -> Worker:
     """Return a worker that leaves the other lanes their share of the processor."""
-    worker = preferences.new_worker()
+    worker = machine.new_worker()
     if lanes > 1:
         worker.environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // lanes))
     return worker
@@ -116,7 +123,7 @@ class _Run:
 
     def __init__(self, given: argparse.Namespace, lines: list[Line]) -> None:
         self.given, self.lines = given, lines
-        self.folder = Path(tempfile.mkdtemp(prefix="batch-", dir=preferences.work_folder()))
+        self.folder = Path(tempfile.mkdtemp(prefix="batch-", dir=machine.work_folder()))
         lanes = max(1, given.jobs)
         self.schedule = Schedule(lambda: _worker(lanes), _read, lanes)
         self.report = Report(given.report or self._report_path())
@@ -156,7 +163,7 @@ class _Run:
             if not self.given.force and self.report.up_to_date(line, digest):
                 self._tell(line, "skipped", "up to date", fingerprint=digest)
                 return
-            clip = audio.file_clip(line.audio)
+            clip = sources.file_clip(line.audio)
             folder = Path(tempfile.mkdtemp(dir=self.folder))
             fields = clip.request(folder) | self._fields(line) | {"output": str(folder / "m.npz")}
         except (LipSyncError, OSError) as error:
@@ -166,13 +173,13 @@ class _Run:
         self.started[id(task)] = time.monotonic()
 
     def _fields(self, line: Line) -> dict[str, object]:
-        model = catalogue.find(line.model or catalogue.BUNDLED, preferences.models_folder())
+        model = model_files.find(line.model or model_files.BUNDLED, machine.models_folder())
         return {
-            "checkpoint": model.checkpoint if model else (line.model or catalogue.BUNDLED),
+            "checkpoint": model.checkpoint if model else (line.model or model_files.BUNDLED),
             "face": str(self._face(line.head)),
             "style": line.style or None,
             "seed": line.seed,
-            "device": self.given.device or preferences.get().device,
+            "device": self.given.device or machine.get().device,
         }
 
     def _face(self, name: str) -> Path:
@@ -227,12 +234,12 @@ class _Run:
             model=task.report,
         )
 
-    def _place(self, line: Line, clip: audio.AudioClip, result: motion.Motion) -> placing.Placed:
+    def _place(self, line: Line, clip: sources.AudioClip, result: motion.Motion) -> placing.Placed:
         """Put the motion on a fresh head, with the sound in the sequencer."""
         target, scene = self._open(line.head), bpy.context.scene
         if self.given.fps:
             scene.render.fps, scene.render.fps_base = _fps(self.given.fps)
-        rate = audio.scene_fps(scene)
+        rate = sources.scene_fps(scene)
         scene.frame_start, scene.frame_end = 1, math.ceil(_FRAME + clip.duration * rate)
         _add_strip(scene, line.audio)
         placement = Placement(
@@ -255,7 +262,7 @@ class _Run:
         full, shaped = placing.prepare(result, placement)
         return placing.place(full, shaped, placement)
 
-    def _write(self, line: Line, clip: audio.AudioClip, placed: placing.Placed) -> None:
+    def _write(self, line: Line, clip: sources.AudioClip, placed: placing.Placed) -> None:
         line.output.parent.mkdir(parents=True, exist_ok=True)
         if line.output.suffix.lower() == ".blend":
             bpy.ops.wm.save_as_mainfile(filepath=str(line.output.resolve()), compress=True)

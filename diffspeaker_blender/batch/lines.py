@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .errors import LipSyncError
+from ..errors import LipSyncError
 
 COLUMNS = ("audio", "head", "style", "model", "seed", "output")
 DEMO_HEAD = "demo"

@@ -22,9 +22,9 @@ import numpy as np
 from mathutils import Matrix, Vector
 from numpy.typing import NDArray
 
-from .errors import HeadError
-from .stored import GIVEN
-from .worker import package_root
+from ..animation.storage import GIVEN
+from ..errors import HeadError
+from ..worker.client import package_root
 
 Floats = NDArray[np.float32]
 Arrays = dict[str, NDArray[Any]]

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import HeadError
+from ..errors import HeadError
 
 SUFFIXES = (".ply", ".obj", ".pkl", ".npz")
 _PLY_TYPES = {

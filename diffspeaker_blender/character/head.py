@@ -16,8 +16,8 @@ import bpy
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import Finding, HeadError
 from . import flame_files
-from .errors import Finding, HeadError
 
 VERTICES = 5023
 """Of FLAME and of the project's own head."""

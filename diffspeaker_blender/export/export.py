@@ -17,13 +17,13 @@ from typing import Any
 
 import bpy
 
-from . import baking, tables
-from .baking import Baked
-from .errors import ExportError
-from .reread import check_export
-from .sound import AudioClip, write_beside
-from .strips import scene_fps
-from .whole import companions, written_whole
+from ..errors import ExportError
+from ..sound.clip import AudioClip, write_beside
+from ..sound.strips import scene_fps
+from . import stand_ins, tables
+from .check import check_export
+from .safe_write import companions, written_whole
+from .stand_ins import Baked
 
 __all__ = ["FORMATS", "ExportReport", "check_export", "export"]
 
@@ -74,12 +74,12 @@ def export(
     began, path = time.perf_counter(), Path(path)
     kind = _kind(path, what)
     scene = bpy.context.scene if scene is None else scene
-    members = baking.family(objects)
+    members = stand_ins.family(objects)
     if not any(member.type == "MESH" for member in members):
         raise ExportError("There is no mesh to export.", "Pick a head.")
     _require_folder(path)
-    first, last = baking.frame_range(members, scene)
-    baked = baking.bake(members, scene, first, last)
+    first, last = stand_ins.frame_range(members, scene)
+    baked = stand_ins.bake(members, scene, first, last)
     moving = sum(int(one.moving.sum()) for one in baked)
     if not moving:
         raise ExportError(
@@ -88,7 +88,7 @@ def export(
         )
     mirrored: dict[str, list[str]] = {}
     if nonnegative:
-        pairs = [baking.split_negative(one) for one in baked]
+        pairs = [stand_ins.split_negative(one) for one in baked]
         baked = [one for one, _names in pairs]
         mirrored = {one.object_name: names for one, names in pairs}
     with _object_mode(), written_whole(path, kind) as part:
@@ -170,7 +170,7 @@ def _write_scene(
     start = 0 if kind in ("glb", "gltf") and simple else frames[0]
     end = start + frames[1] - frames[0]
     with (
-        baking.stand_ins(members, baked, start, mirrored, posed=kind in ("abc", "usd")),
+        stand_ins.stand_ins(members, baked, start, mirrored, posed=kind in ("abc", "usd")),
         _scene_range(scene, start, end),
         warnings.catch_warnings(),
     ):

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import ExportError, LipSyncError
+from ..errors import ExportError, LipSyncError
 
 
 @contextlib.contextmanager

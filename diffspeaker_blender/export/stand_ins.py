@@ -16,7 +16,7 @@ import bpy
 import numpy as np
 from numpy.typing import NDArray
 
-from . import curves, stored
+from ..animation import actions, storage
 
 _STILL = 1e-6
 
@@ -60,7 +60,7 @@ def frame_range(objects: list[Any], scene: Any) -> tuple[int, int]:
 
     Without a clip, what the shape keys' curves span; without curves, the scene's range.
     """
-    clips = [c for o in objects for c in stored.read(_key(o)).clips.values()]
+    clips = [c for o in objects for c in storage.read(_key(o)).clips.values()]
     if clips:
         first = min(clip.span[0] for clip in clips)
         return int(first), int(np.ceil(max(clip.span[1] + clip.ease for clip in clips)))
@@ -68,7 +68,7 @@ def frame_range(objects: list[Any], scene: Any) -> tuple[int, int]:
         keys[[0, -1], 0]
         for obj in objects
         for curve in _curves(_key(obj)).values()
-        if len(keys := curves.read_keys(curve))
+        if len(keys := actions.read_keys(curve))
     ]
     if spans:
         return int(np.floor(min(s[0] for s in spans))), int(np.ceil(max(s[1] for s in spans)))
@@ -107,7 +107,7 @@ def _curves(key: Any | None) -> dict[str, Any]:
     data = key.animation_data if key is not None else None
     if data is None or data.action is None:
         return {}
-    bag = curves.channels(data.action, curves.slot_of(data.action, data), ensure=False)
+    bag = actions.channels(data.action, actions.slot_of(data.action, data), ensure=False)
     return {curve.data_path: curve for curve in bag.fcurves} if bag is not None else {}
 
 
@@ -121,7 +121,7 @@ def _plain_values(
     drivers = {driver.data_path: driver for driver in data.drivers} if data else {}
     playing, values = _curves(key), {}
     for block in key.key_blocks[1:]:
-        path = curves.path_of(block.name)
+        path = actions.path_of(block.name)
         if path in drivers:
             followed = _followed(drivers[path], known)
             if followed is None:
@@ -138,11 +138,11 @@ def _plain_values(
 
 def _evaluated(curve: Any, frames: NDArray[Any]) -> NDArray[Any]:
     """Return a curve's values; ours have a straight line from key to key, quick to draw."""
-    keys = curves.read_keys(curve)
+    keys = actions.read_keys(curve)
     kinds = np.empty(len(keys), np.int32)
     curve.keyframe_points.foreach_get("interpolation", kinds)
     straight = curve.extrapolation == "CONSTANT" and not len(curve.modifiers)
-    if straight and np.all(kinds[:-1] == curves.LINEAR):
+    if straight and np.all(kinds[:-1] == actions.LINEAR):
         return np.asarray(np.interp(frames, keys[:, 0], keys[:, 1]))
     return np.array([curve.evaluate(int(frame)) for frame in frames])
 
@@ -160,7 +160,7 @@ def _followed(
     target = variable.targets[0]
     source = known.get(target.id) if variable.type == "SINGLE_PROP" else None
     for name, values in (source or {}).items():
-        if target.data_path == curves.path_of(name):
+        if target.data_path == actions.path_of(name):
             return values
     return None
 
@@ -279,10 +279,10 @@ def _rebake(twin: Any, baked: Baked, first: int, mirrored: list[str], made: list
         block.mute = False
     if not baked.moving.any():
         return
-    action = curves.new_action(key, "Lip-Sync")
+    action = actions.new_action(key, "Lip-Sync")
     made.insert(0, action)
-    curves.assign(key.animation_data_create(), action)
-    bag = curves.channels(action, curves.slot_of(action, key.animation_data))
+    actions.assign(key.animation_data_create(), action)
+    bag = actions.channels(action, actions.slot_of(action, key.animation_data))
     frames = first + np.arange(len(baked.values))
     for k, name in enumerate(baked.names):
         block = key.key_blocks[name]
@@ -292,7 +292,7 @@ def _rebake(twin: Any, baked: Baked, first: int, mirrored: list[str], made: list
         block.value = float(column[0])
         if baked.moving[k]:
             keys = np.stack([frames, column], 1).astype(np.float32)
-            curves.write_keys(bag, name, keys, [], [])
+            actions.write_keys(bag, name, keys, [], [])
 
 
 @contextlib.contextmanager

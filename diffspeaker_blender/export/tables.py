@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .baking import Baked
+from .stand_ins import Baked
 
 
 def write_csv(path: Path, baked: list[Baked], first: int, fps: float) -> None:

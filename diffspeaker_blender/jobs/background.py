@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 import bpy
 
-from . import display, properties
-from .errors import LipSyncError
+from ..errors import LipSyncError
+from ..settings import properties
+from . import status as display
 
 Report = Callable[[str, float, float | None], None]
 Work = Callable[[Report, Callable[[], bool]], str]
@@ -52,12 +53,12 @@ def start(name: str, work: Work) -> None:
     if bpy.app.background:
         display.say(work(chore.report, chore.stop.is_set))
         return
-    from . import jobs
+    from . import queue
 
     chore.thread = threading.Thread(target=_carry, args=(chore, work), daemon=True)
     chore.thread.start()
     _chore = chore
-    jobs.watch()
+    queue.watch()
 
 
 def _carry(chore: _Chore, work: Work) -> None:

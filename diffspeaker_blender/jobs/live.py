@@ -9,8 +9,9 @@ import time
 
 import bpy
 
-from . import properties, shape_keys, stored
-from .motion import Adjustments
+from ..animation import clips, storage
+from ..motion.motion import Adjustments
+from ..settings import properties
 
 SETTLE = 0.08  # seconds without a change before curves are rewritten
 
@@ -19,13 +20,13 @@ _moved: dict[str, float] = {}  # head name → monotonic time of its last change
 
 def adjust_soon(head_name: str) -> None:
     """Rewrite a head's curves once its live control rests; at once where no timer fires."""
-    from . import jobs
+    from . import queue
 
     if bpy.app.background:
         adjust_now(head_name)
         return
     if not _moved:
-        jobs.watch()
+        queue.watch()
     _moved[head_name] = time.monotonic()
 
 
@@ -35,16 +36,16 @@ def adjust_now(head_name: str) -> None:
     if target is None:
         return
     wanted, clip = wanted_of(target), properties.adjust(target).clip
-    record = shape_keys.stored_clip(target, clip) if clip else None
-    if record is not None and stored.adjustments(record) != wanted:
-        shape_keys.adjust_clip(target, clip, wanted)
+    record = clips.stored_clip(target, clip) if clip else None
+    if record is not None and storage.adjustments(record) != wanted:
+        clips.adjust_clip(target, clip, wanted)
 
 
 def adjust_all(target: bpy.types.Object) -> int:
     """Give every clip of a head the live controls of the chosen one; return how many there are."""
-    names = shape_keys.clips(target)
+    names = clips.clips(target)
     for clip in names:
-        shape_keys.adjust_clip(target, clip, wanted_of(target))
+        clips.adjust_clip(target, clip, wanted_of(target))
     return len(names)
 
 

@@ -7,22 +7,16 @@ from pathlib import Path
 
 import bpy
 
-from . import (
-    audio,
-    head,
-    motion,
-    plan,
-    pointcache,
-    preferences,
-    properties,
-    refine,
-    shape_keys,
-    shaping,
-)
-from .errors import Finding, HeadError
-from .motion import Adjustments, Motion
+from ..animation import clips, point_cache
+from ..character import head
+from ..errors import Finding, HeadError
+from ..motion import adjust, keys, motion
+from ..motion.keys import Recipe, Shaped
+from ..motion.motion import Adjustments, Motion
+from ..settings import machine, properties
+from ..sound import sources
+from . import plan
 from .plan import Placement
-from .shaping import Recipe, Shaped
 
 
 @dataclass(frozen=True)
@@ -41,7 +35,7 @@ class Placed:
     frames: tuple[int, int]
     keyframes: int
     findings: tuple[Finding, ...] = ()
-    applied: shape_keys.Applied | None = None
+    applied: clips.Applied | None = None
 
     def with_findings(self, findings: tuple[Finding, ...]) -> Placed:
         """Return the same result after another look at it."""
@@ -58,16 +52,16 @@ def prepare(result: Motion, placement: Placement) -> tuple[Motion, Shaped | None
     """Return the motion as the head takes it and its keys: all that can be done without bpy."""
     if placement.mode == "cache":
         return result, None
-    full = shaping.with_parts(result, placement.keys)
+    full = keys.with_parts(result, placement.keys)
     recipe = Recipe(
-        shaping.mode_for(placement.mode, full.names, placement.followed),
+        keys.mode_for(placement.mode, full.names, placement.followed),
         placement.tolerance,
         placement.start * placement.fps,
         placement.fps,
         placement.unit,
         Adjustments(intensity=placement.intensity),
     )
-    return full, shaping.shape(full, recipe)
+    return full, keys.shape(full, recipe)
 
 
 def place(result: Motion, shaped: Shaped | None, placement: Placement) -> Placed:
@@ -86,8 +80,8 @@ def place(result: Motion, shaped: Shaped | None, placement: Placement) -> Placed
     if placement.mode == "cache":
         return _place_cache(result, placement, target, scene, start)
     adjustments = Adjustments(intensity=placement.intensity)
-    edited = shape_keys.edited(target, placement.clip)
-    applied = shape_keys.apply_motion(
+    edited = clips.edited(target, placement.clip)
+    applied = clips.apply_motion(
         target,
         result,
         mode=placement.mode,
@@ -100,7 +94,7 @@ def place(result: Motion, shaped: Shaped | None, placement: Placement) -> Placed
         shaped=shaped,
     )
     properties.show_adjustments(target, adjustments, applied.clip)
-    findings = shape_keys.verify(target, applied, scene=scene)
+    findings = clips.verify(target, applied, scene=scene)
     sentence = applied.sentence()
     if not findings:
         sentence += f", {sync(scene, placement, applied.frames, start)}"
@@ -127,7 +121,7 @@ def _edits_replaced(names: tuple[str, ...]) -> tuple[Finding, ...]:
 
 def first_frame(scene: bpy.types.Scene, placement: Placement) -> float:
     """Return the frame at which the sound begins, also when its strip was moved meanwhile."""
-    start = placement.start * audio.scene_fps(scene)
+    start = placement.start * sources.scene_fps(scene)
     strip = plan.strip_named(scene, placement.strip)
     return start if strip is None else start + (plan.left_frame(strip) - placement.handle)
 
@@ -136,7 +130,7 @@ def sync(
     scene: bpy.types.Scene, placement: Placement, frames: tuple[int, int], start: float
 ) -> str:
     """Say whether the keys span the sound: to half a frame at its start, to two at its end."""
-    length = placement.duration * audio.scene_fps(scene)
+    length = placement.duration * sources.scene_fps(scene)
     early, late = frames[0] - start, frames[1] - (start + length)
     if abs(early) <= 1.0 and abs(late) <= 2.0:
         return "sound in sync"
@@ -148,7 +142,7 @@ def cache_path(placement: Placement) -> Path:
     name = plan.file_name(f"{placement.head}-{placement.clip}") + ".pc2"
     if bpy.data.filepath:
         return Path(bpy.data.filepath).parent / "diffspeaker_cache" / name
-    return preferences.cache_folder() / name
+    return machine.cache_folder() / name
 
 
 def _place_cache(
@@ -159,13 +153,13 @@ def _place_cache(
     start: float,
 ) -> Placed:
     """Write a PC2 file and play it on the head."""
-    fps = audio.scene_fps(scene)
-    shown = refine.adjust(result, Adjustments(intensity=placement.intensity))
+    fps = sources.scene_fps(scene)
+    shown = adjust.adjust(result, Adjustments(intensity=placement.intensity))
     path = cache_path(placement)
-    preferences.made(path.parent)
+    machine.made(path.parent)
     template, _triangles = head.face_arrays(target)
-    pointcache.write_cache(shown, template, path, fps=fps, start_frame=start)
-    pointcache.apply_cache(target, path, start)
+    point_cache.write_cache(shown, template, path, fps=fps, start_frame=start)
+    point_cache.apply_cache(target, path, start)
     moved = motion.travel(shown, head.millimetres(target, scene))
     count = round(len(shown.weights) * fps / shown.fps)
     sentence = f"Point cache {path.name}: mouth moves {moved:.1f} mm over {count} frames"
@@ -177,11 +171,11 @@ def _place_cache(
 
 def _still(target: bpy.types.Object, result: Motion) -> tuple[Finding, ...]:
     """Remark that what follows the head's named keys stays still beside a point cache."""
-    parts = shape_keys.followed(target)
+    parts = clips.followed(target)
     if not any(name in parts for name in result.names):
         return ()
     message = (
-        f"{shape_keys.parts_in_words(parts)} this head's named keys, which a point cache does not "
+        f"{clips.parts_in_words(parts)} this head's named keys, which a point cache does not "
         "move; choose Named Controls to move everything."
     )
     return (Finding("parts-still", message, blocking=False),)

@@ -15,11 +15,15 @@ from typing import Any
 
 import bpy
 
-from . import audio, catalogue, head, preferences, properties, shape_keys
-from .audio import AudioClip
-from .choices import Choices
-from .errors import AudioError, HeadError, LipSyncError
-from .schedule import Task
+from ..animation import clips
+from ..character import head
+from ..errors import AudioError, HeadError, LipSyncError
+from ..settings import machine, properties
+from ..settings.scene import Choices
+from ..sound import sources as audio
+from ..sound.sources import AudioClip
+from ..worker import model_files
+from ..worker.schedule import Task
 
 _MODES = {"NAMED": "named", "COMPACT": "compact", "FRAMES": "every frame", "CACHE": "cache"}
 
@@ -134,7 +138,7 @@ def tasks(
     chosen = choices(context, operator)
     if not chosen.model:
         raise LipSyncError("The chosen model file is not there any more.", "Choose another model.")
-    model = catalogue.find(chosen.model, preferences.models_folder())
+    model = model_files.find(chosen.model, machine.models_folder())
     target = find_head(context, head_name)
     check(target, model)
     sources = clip_sources(context, chosen.strips, file, start)
@@ -147,12 +151,12 @@ def tasks(
         ) from error
 
 
-def model_of(context: bpy.types.Context) -> catalogue.ModelFile | None:
+def model_of(context: bpy.types.Context) -> model_files.ModelFile | None:
     """Return the model the scene has chosen, None when its file is missing."""
-    return catalogue.find(properties.settings(context).model, preferences.models_folder())
+    return model_files.find(properties.settings(context).model, machine.models_folder())
 
 
-def need_of(model: catalogue.ModelFile | None) -> str:
+def need_of(model: model_files.ModelFile | None) -> str:
     """Return the kind of head a model needs: "any", "flame", or the model's "own".
 
     A vertex model moves vertices by number. One that brings its own head can be checked against it
@@ -163,7 +167,7 @@ def need_of(model: catalogue.ModelFile | None) -> str:
     return "own" if model.template else "flame"
 
 
-def check(target: bpy.types.Object, model: catalogue.ModelFile | None) -> None:
+def check(target: bpy.types.Object, model: model_files.ModelFile | None) -> None:
     """Refuse a head the model cannot move, naming why. Raises HeadError."""
     report = head.check_head(target, need_of(model))
     if not report.usable:
@@ -173,13 +177,13 @@ def check(target: bpy.types.Object, model: catalogue.ModelFile | None) -> None:
 def _task(
     context: bpy.types.Context,
     chosen: SimpleNamespace,
-    model: catalogue.ModelFile | None,
+    model: model_files.ModelFile | None,
     target: bpy.types.Object,
     clip: AudioClip,
     strip: str,
     handle: float,
 ) -> Task:
-    folder = Path(tempfile.mkdtemp(prefix="task-", dir=preferences.work_folder()))
+    folder = Path(tempfile.mkdtemp(prefix="task-", dir=machine.work_folder()))
     scene = audio.sequencer_scene(context) or context.scene
     fields = clip.request(folder) | {
         "checkpoint": model.checkpoint if model else chosen.model,
@@ -193,7 +197,7 @@ def _task(
         "seed": chosen.seed,
         "tolerance": chosen.tolerance,
         "detail": chosen.detail,
-        "device": preferences.get().device,
+        "device": machine.get().device,
         "output": str(folder / "motion.npz"),
     }
     placement = Placement(
@@ -270,7 +274,7 @@ def _measures(target: bpy.types.Object, scene: bpy.types.Scene) -> dict[str, Any
         "fps": audio.scene_fps(scene),
         "unit": head.millimetres(target, scene),
         "keys": tuple(keys.key_blocks.keys()) if keys is not None else (),
-        "followed": frozenset(shape_keys.followed(target)),
+        "followed": frozenset(clips.followed(target)),
     }
 
 

@@ -16,12 +16,15 @@ from collections.abc import Callable, Iterable
 
 import bpy
 
-from . import chores, display, live, placing, preferences, shape_keys
-from .errors import LipSyncError
+from ..animation import clips
+from ..errors import LipSyncError
+from ..paths import ADDON
+from ..settings import machine
+from ..worker.schedule import Schedule, State, Task
+from . import background, live, placing, status
 from .placing import Placed
-from .schedule import Schedule, State, Task
 
-log = logging.getLogger(__package__)
+log = logging.getLogger(ADDON)
 
 TICK = 0.05  # seconds between polls while something is under way
 IDLE_TICK = 2.0  # seconds between polls of a warm worker that has nothing to do
@@ -112,7 +115,7 @@ def forget_worker() -> None:
 
 def show() -> None:
     """Mirror the queue in the panels."""
-    display.show(_schedule.tasks if _schedule is not None else [])
+    status.show(_schedule.tasks if _schedule is not None else [])
 
 
 def show_placed(placed: Placed) -> None:
@@ -121,10 +124,10 @@ def show_placed(placed: Placed) -> None:
     _last = placed
     trouble = next((finding for finding in placed.findings if finding.blocking), None)
     if trouble is not None:
-        display.say(trouble.message, placed.sentence, "WARNING", trouble, placed.head)
+        status.say(trouble.message, placed.sentence, "WARNING", trouble, placed.head)
         return
     remark = next(iter(placed.findings), None)
-    display.say(placed.sentence, remark.message if remark else "", "INFO", remark, placed.head)
+    status.say(placed.sentence, remark.message if remark else "", "INFO", remark, placed.head)
 
 
 # --- the timer -----------------------------------------------------------------------------------
@@ -133,7 +136,7 @@ def show_placed(placed: Placed) -> None:
 def _open() -> Schedule:
     global _schedule  # noqa: PLW0603
     if _schedule is None:
-        _schedule = Schedule(preferences.new_worker, placing.read)
+        _schedule = Schedule(machine.new_worker, placing.read)
     return _schedule
 
 
@@ -152,7 +155,7 @@ def _tick() -> float | None:
         return _look()
     except Exception:
         log.exception("lip-sync timer")
-        display.say(
+        status.say(
             "Something unexpected went wrong; the queue was stopped.", "See the log.", "ERROR"
         )
         forget_worker()
@@ -161,7 +164,7 @@ def _tick() -> float | None:
 
 def _look() -> float | None:
     pending = live.look()
-    working = chores.look()
+    working = background.look()
     if _schedule is None:
         return live.SETTLE if pending else TICK if working else None
     was_busy = _schedule.busy
@@ -175,7 +178,7 @@ def _look() -> float | None:
         return TICK
     if not _schedule.alive:
         return None
-    if time.monotonic() - _schedule.idle_since > preferences.get().keep_warm * 60:
+    if time.monotonic() - _schedule.idle_since > machine.get().keep_warm * 60:
         forget_worker()
         return None
     return IDLE_TICK
@@ -189,16 +192,16 @@ def _finish(task: Task) -> None:
         number = next(_numbers)
         _ready[number] = task
         try:
-            with bpy.context.temp_override(window=display.window()):
+            with bpy.context.temp_override(window=status.window()):
                 bpy.ops.diffspeaker.apply("EXEC_DEFAULT", True, task=number)
         except RuntimeError as error:
-            display.say(str(error).removeprefix("Error: ").strip(), "", "ERROR")
+            status.say(str(error).removeprefix("Error: ").strip(), "", "ERROR")
         finally:
             _ready.pop(number, None)
     elif task.state is State.CANCELLED:
-        display.say(f"“{task.payload.clip}” was cancelled; nothing was changed")
+        status.say(f"“{task.payload.clip}” was cancelled; nothing was changed")
     elif task.error is not None:
-        display.say(task.error.message, task.error.hint, "ERROR")
+        status.say(task.error.message, task.error.hint, "ERROR")
     _tidy(task)
 
 
@@ -239,7 +242,7 @@ def _before_load(*_: object) -> None:
 @bpy.app.handlers.persistent
 def _after_load(*_: object) -> None:
     """Start with a clean message in the new file."""
-    display.say("")
+    status.say("")
     show()
     watch()
 
@@ -248,7 +251,7 @@ def _after_load(*_: object) -> None:
 def _after_undo(*_: object) -> None:
     """Make curves and live controls agree again: an undo step may hold one without the other."""
     for target in bpy.data.objects:
-        if target.type == "MESH" and shape_keys.clips(target):
+        if target.type == "MESH" and clips.clips(target):
             live.adjust_soon(target.name)
 
 
@@ -276,5 +279,5 @@ def unregister() -> None:
             hooks.remove(handler)
     live.forget()
     _ready.clear()
-    chores.end()
+    background.end()
     forget_worker()

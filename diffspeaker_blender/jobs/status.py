@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import bpy
 
-from . import properties
-from .errors import Finding
-from .schedule import State, Task
+from ..errors import Finding
+from ..settings import properties
+from ..worker.schedule import State, Task
 
 _status_bar_at = 0.0
 _shown: tuple[str, float, str, int] = ("", 0.0, "", 0)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import adjust
 from . import motion as motions
-from . import refine
 from .motion import Adjustments, Motion
 
 COMPACT_MILLIMETRES = 0.05
@@ -66,22 +66,22 @@ class Shaped:
 
 def shape(motion: Motion, recipe: Recipe) -> Shaped:
     """Return what the keys of a motion will be."""
-    shown = refine.adjust(motion, recipe.adjustments)
+    shown = adjust.adjust(motion, recipe.adjustments)
     reached = motions.travel(shown, recipe.unit)
-    if recipe.mode == "compact" and any(refine.gain(n, Adjustments()) for n in shown.names):
-        shown = refine.compact(shown, COMPACT_MILLIMETRES / recipe.unit)
+    if recipe.mode == "compact" and any(adjust.gain(n, Adjustments()) for n in shown.names):
+        shown = adjust.compact(shown, COMPACT_MILLIMETRES / recipe.unit)
     placed, frames = motions.retime(
-        refine.unit_weights(shown), recipe.fps, start_frame=recipe.start_frame
+        adjust.unit_weights(shown), recipe.fps, start_frame=recipe.start_frame
     )
     if recipe.limit is not None:
         inside = (frames >= recipe.limit[0]) & (frames <= recipe.limit[1])
         placed, frames = _rows(placed, inside), frames[inside]
     keep = np.ones(placed.weights.shape, bool)
     if recipe.mode == "every frame":
-        placed = refine.each_frame(placed, int(frames[0]))
+        placed = adjust.each_frame(placed, int(frames[0]))
         keep = _hats(len(frames))
     elif recipe.tolerance > 0:
-        keep = refine.thin(placed, recipe.tolerance / recipe.unit)
+        keep = adjust.thin(placed, recipe.tolerance / recipe.unit)
     return Shaped(placed, frames, keep, reached, recipe, motion)
 
 

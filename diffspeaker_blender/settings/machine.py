@@ -17,9 +17,10 @@ from typing import Any
 import bpy
 from bpy.props import EnumProperty, FloatProperty, StringProperty
 
-from . import runtime
-from .errors import SetupError
-from .worker import Worker, package_root, worker_command
+from ..errors import SetupError
+from ..paths import ADDON
+from ..worker import runtime
+from ..worker.client import Worker, package_root, worker_command
 
 PYTHON_VARIABLE = "DIFFSPEAKER_PYTHON"
 RUNTIMES = (
@@ -50,15 +51,15 @@ class Defaults:
 
 def _changed(_self: object, _context: object) -> None:
     """Start the next job with what was just chosen."""
-    from . import jobs
+    from ..jobs import queue
 
-    jobs.forget_worker()
+    queue.forget_worker()
 
 
 class DIFFSPEAKER_AP_preferences(bpy.types.AddonPreferences):
     """Show and store the machine's settings."""
 
-    bl_idname = __package__
+    bl_idname = ADDON
 
     source: EnumProperty(
         name="Runtime",
@@ -99,14 +100,14 @@ class DIFFSPEAKER_AP_preferences(bpy.types.AddonPreferences):
     report: StringProperty(name="Last Report", options={"SKIP_SAVE"})
 
     def draw(self, context: bpy.types.Context) -> None:
-        from . import preferences_view
+        from ..ui import preferences
 
-        preferences_view.draw(self, context)
+        preferences.draw(self, context)
 
 
 def get() -> DIFFSPEAKER_AP_preferences | Defaults:
     """Return the add-on's preferences, or their defaults where it has no entry."""
-    entry = bpy.context.preferences.addons.get(__package__)
+    entry = bpy.context.preferences.addons.get(ADDON)
     found = entry.preferences if entry is not None else None
     return found if found is not None else Defaults()
 

@@ -22,9 +22,9 @@ from bpy.props import (
     StringProperty,
 )
 
-from . import shape_keys, stored
-from .choices import Choices, keep, number
-from .motion import Adjustments
+from ..animation import clips, storage
+from ..motion.motion import Adjustments
+from .scene import Choices, keep, number
 
 SOURCES = (
     ("STRIPS", "Strips", "Use the selected sound strips of the sequencer"),
@@ -40,7 +40,7 @@ _quiet: list[str] = []  # heads whose live controls are being filled in, not mov
 
 
 def _clip_items(self: Any, _context: object) -> list[Any]:
-    names = shape_keys.clips(self.id_data)
+    names = clips.clips(self.id_data)
     items = [
         (name, name, "A line on this head", "NONE", number(name) * bool(place))
         for place, name in enumerate(names)
@@ -103,16 +103,16 @@ class DIFFSPEAKER_PG_settings(Choices, bpy.types.PropertyGroup):
 
 
 def _live(self: Any, _context: object) -> None:
-    from . import live
+    from ..jobs import live
 
     if self.id_data.name not in _quiet:
         live.adjust_soon(self.id_data.name)
 
 
 def _fill_in(self: Any, _context: object) -> None:
-    record = shape_keys.stored_clip(self.id_data, self.clip)
+    record = clips.stored_clip(self.id_data, self.clip)
     if record is not None:
-        show_adjustments(self.id_data, stored.adjustments(record))
+        show_adjustments(self.id_data, storage.adjustments(record))
 
 
 class DIFFSPEAKER_PG_adjust(bpy.types.PropertyGroup):
@@ -236,7 +236,7 @@ def show_adjustments(head: bpy.types.Object, shown: Adjustments, clip: str = "")
 
 def choose_some_clip(head: bpy.types.Object) -> None:
     """Let the live controls show the first clip that is left, when the chosen one was removed."""
-    left = shape_keys.clips(head)
+    left = clips.clips(head)
     if left:
         head.diffspeaker.clip = left[0]
     else:

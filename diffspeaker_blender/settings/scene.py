@@ -8,7 +8,7 @@ from typing import Any
 
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty
 
-from . import catalogue
+from ..worker import model_files
 
 SEPARATE_OR_JOINED = (
     ("SEPARATE", "One Job Each", "Treat every selected strip as a line of its own"),
@@ -48,27 +48,27 @@ def keep(key: str, items: list[tuple[str, str, str, str, int]]) -> list[Any]:
 
 
 def _model_items(_self: object, _context: object) -> list[Any]:
-    from . import preferences
+    from . import machine
 
-    items = [(catalogue.BUNDLED, "Bundled", "The model that comes with the add-on", "NONE", 0)]
-    for model in catalogue.models(preferences.models_folder()):
-        bundled = model.id == catalogue.BUNDLED
+    items = [(model_files.BUNDLED, "Bundled", "The model that comes with the add-on", "NONE", 0)]
+    for model in model_files.models(machine.models_folder()):
+        bundled = model.id == model_files.BUNDLED
         text = f"{model.notes} ({model.licence})".strip()
         items.append((model.id, model.name, text, "NONE", 0 if bundled else number(model.id)))
     return keep("models", items[1:] if len(items) > 1 and items[1][4] == 0 else items)
 
 
 def _style_items(self: Any, _context: object) -> list[Any]:
-    from . import preferences
+    from . import machine
 
-    model = catalogue.find(self.model, preferences.models_folder())
+    model = model_files.find(self.model, machine.models_folder())
     styles = model.styles if model is not None else ("neutral",)
     return keep(
         f"styles {self.model}",
         [
             (
                 style,
-                catalogue.style_label(style, place + 1),
+                model_files.style_label(style, place + 1),
                 "",
                 "NONE",
                 number(style) * bool(place),

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import AudioError
+from ..errors import AudioError
 
 _LONG = 120.0
 """Seconds from which a decoded clip is thinned towards the worker's own rate at once."""

@@ -12,9 +12,9 @@ from typing import Any
 import bpy
 import numpy as np
 
-from . import sound
-from .errors import AudioError
-from .sound import AudioClip
+from ..errors import AudioError
+from . import clip
+from .clip import AudioClip
 from .strips import all_strips, metas_of, scene_fps
 
 _PATIENCE = 20.0  # seconds for Blender 5.2.0–5.2.2, which mix in the background
@@ -40,10 +40,10 @@ def mixed(scene: Any, strips: list[Any], first: float, last: float, name: str) -
             if time.monotonic() > deadline:
                 raise AudioError(f"Blender did not finish mixing “{name}” down.", "Try again.")
             time.sleep(0.01)
-        samples, rate = sound.read_float_wav(path)
+        samples, rate = clip.read_float_wav(path)
     if all(s.sound.channels == "MONO" for s in strips if s.sound):
         samples = samples * np.float32(np.sqrt(2.0))  # a mono source is turned down in a stereo mix
-    mono = sound.mono(samples[:wanted])
+    mono = clip.mono(samples[:wanted])
     return AudioClip(mono, rate, first / fps, len(mono) / rate, name)
 
 

@@ -17,10 +17,10 @@ from typing import Any
 
 import bpy
 
-from . import sound
-from .errors import AudioError
+from ..errors import AudioError
+from . import clip as sound
+from .clip import AudioClip, file_clip, write_clip
 from .mixdown import mixed
-from .sound import AudioClip, file_clip, write_clip
 from .strips import all_strips, file_of, is_animated, metas_of, path_of, place, scene_fps
 
 __all__ = [

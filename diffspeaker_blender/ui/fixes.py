@@ -6,8 +6,10 @@ from __future__ import annotations
 import bpy
 from bpy.props import StringProperty
 
-from . import display, head, jobs, live, plan, shape_keys
-from .errors import LipSyncError
+from ..animation import clips
+from ..character import head
+from ..errors import LipSyncError
+from ..jobs import live, plan, queue, status
 from .operators import refuse
 
 HEAD_FIXES = ("make-editable", "object-mode", "relative-keys", "single-user")
@@ -26,7 +28,7 @@ class DIFFSPEAKER_OT_fix(bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> set[str]:
         try:
             chosen = plan.find_head(context, self.head)
-            mend = head.fix if self.name in HEAD_FIXES else shape_keys.fix
+            mend = head.fix if self.name in HEAD_FIXES else clips.fix
             mend(chosen, self.name)
             self._look_again(chosen)
         except LipSyncError as error:
@@ -35,12 +37,12 @@ class DIFFSPEAKER_OT_fix(bpy.types.Operator):
 
     def _look_again(self, chosen: bpy.types.Object) -> None:
         """Show what is left to mend, or that all is well."""
-        placed = jobs.last()
+        placed = queue.last()
         if placed is None or placed.applied is None or placed.head != chosen.name:
-            display.say("Fixed")
+            status.say("Fixed")
             return
-        findings = shape_keys.verify(chosen, placed.applied)
-        jobs.show_placed(placed.with_findings(findings))
+        findings = clips.verify(chosen, placed.applied)
+        queue.show_placed(placed.with_findings(findings))
 
 
 class DIFFSPEAKER_OT_make_editable(bpy.types.Operator):
@@ -58,7 +60,7 @@ class DIFFSPEAKER_OT_make_editable(bpy.types.Operator):
             head.fix(chosen, "make-editable")
         except LipSyncError as error:
             return refuse(self, error)
-        display.say(f"“{chosen.name}” can be animated now")
+        status.say(f"“{chosen.name}” can be animated now")
         return {"FINISHED"}
 
 
@@ -76,7 +78,7 @@ class DIFFSPEAKER_OT_adjust_all(bpy.types.Operator):
             count = live.adjust_all(plan.find_head(context, self.head))
         except LipSyncError as error:
             return refuse(self, error)
-        display.say(f"{count} lines use these live controls now")
+        status.say(f"{count} lines use these live controls now")
         return {"FINISHED"}
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import bpy
 
-from . import jobs, properties
+from ..jobs import queue
+from ..settings import properties
 from .panels import draw_progress
 
 
@@ -39,7 +40,7 @@ def _draw_export(self: Any, _context: bpy.types.Context) -> None:
 
 def _draw_status_bar(self: Any, context: bpy.types.Context) -> None:
     """Show the job under way, wherever the sidebar is closed."""
-    if jobs.busy():
+    if queue.busy():
         row = self.layout.row(align=True)
         row.ui_units_x = 14
         draw_progress(row, properties.status(context))

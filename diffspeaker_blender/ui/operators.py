@@ -14,27 +14,20 @@ import bpy
 from bpy.props import BoolProperty, FloatProperty, IntProperty, StringProperty
 from bpy_extras.io_utils import ExportHelper, ImportHelper
 
-from . import (
-    audio,
-    demo_head,
-    display,
-    export,
-    head,
-    jobs,
-    motion,
-    placing,
-    plan,
-    preferences,
-    properties,
-    shape_keys,
-)
-from .choices import Choices
-from .errors import LipSyncError
+from ..animation import clips
+from ..character import demo_head, head
+from ..errors import LipSyncError
+from ..export import export
+from ..jobs import placing, plan, queue, status
+from ..motion import motion
+from ..settings import machine, properties
+from ..settings.scene import Choices
+from ..sound import sources as audio
 
 
 def refuse(operator: bpy.types.Operator, error: LipSyncError) -> set[str]:
     """Tell a person, or a script as RuntimeError, why nothing was done."""
-    display.say(error.message, error.hint, "ERROR")
+    status.say(error.message, error.hint, "ERROR")
     operator.report({"ERROR"}, str(error))
     return {"CANCELLED"}
 
@@ -68,7 +61,7 @@ class DIFFSPEAKER_OT_generate(Choices, bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         try:
-            placed = jobs.run(self._tasks(context))
+            placed = queue.run(self._tasks(context))
         except LipSyncError as error:
             return refuse(self, error)
         for one in placed:
@@ -77,7 +70,7 @@ class DIFFSPEAKER_OT_generate(Choices, bpy.types.Operator):
 
     def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
         try:
-            jobs.submit(self._tasks(context))
+            queue.submit(self._tasks(context))
         except LipSyncError as error:
             return refuse(self, error)
         if DIFFSPEAKER_OT_generate._listening:
@@ -88,12 +81,12 @@ class DIFFSPEAKER_OT_generate(Choices, bpy.types.Operator):
 
     def modal(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         """Let every event through; Esc gives the jobs up, unless it is to stop the playback."""
-        if not jobs.busy():
+        if not queue.busy():
             DIFFSPEAKER_OT_generate._listening = False
             return {"FINISHED", "PASS_THROUGH"}
         playing = context.screen is not None and context.screen.is_animation_playing
         if event.type == "ESC" and event.value == "PRESS" and not playing:
-            jobs.cancel()
+            queue.cancel()
             DIFFSPEAKER_OT_generate._listening = False
             return {"CANCELLED"}
         return {"PASS_THROUGH"}
@@ -103,7 +96,7 @@ class DIFFSPEAKER_OT_generate(Choices, bpy.types.Operator):
         DIFFSPEAKER_OT_generate._listening = False
 
     def _tasks(self, context: bpy.types.Context) -> list[Any]:
-        preferences.require_runtime()
+        machine.require_runtime()
         file = bpy.path.abspath(self.audio) if self.audio else ""
         return plan.tasks(context, self, head_name=self.head, file=file, start=self.start_frame)
 
@@ -116,13 +109,13 @@ class DIFFSPEAKER_OT_cancel(bpy.types.Operator):
 
     @classmethod
     def poll(cls, _context: bpy.types.Context) -> bool:
-        if jobs.busy():
+        if queue.busy():
             return True
         cls.poll_message_set("No lip-sync job is running")
         return False
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
-        jobs.cancel()
+        queue.cancel()
         return {"FINISHED"}
 
 
@@ -146,7 +139,7 @@ class DIFFSPEAKER_OT_apply(bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         try:
-            task = jobs.take(self.task)
+            task = queue.take(self.task)
             if task is not None:
                 result, shaped = task.result
                 placed = placing.place(result, shaped, task.payload)
@@ -154,7 +147,7 @@ class DIFFSPEAKER_OT_apply(bpy.types.Operator):
                 placed = self._place_file(context)
         except LipSyncError as error:
             return refuse(self, error)
-        jobs.show_placed(placed)
+        queue.show_placed(placed)
         self.report({"INFO"}, placed.sentence)
         return {"FINISHED"}
 
@@ -224,7 +217,7 @@ class DIFFSPEAKER_OT_export(bpy.types.Operator, ExportHelper):
             )
         except LipSyncError as error:
             return refuse(self, error)
-        display.say(report.sentence(), " ".join(report.remarks))
+        status.say(report.sentence(), " ".join(report.remarks))
         self.report({"INFO"}, report.sentence())
         return {"FINISHED"}
 
@@ -286,11 +279,11 @@ class DIFFSPEAKER_OT_remove_result(bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> set[str]:
         try:
             chosen = plan.find_head(context, self.head)
-            count = shape_keys.remove_motion(chosen, self.clip)
+            count = clips.remove_motion(chosen, self.clip)
             properties.choose_some_clip(chosen)
         except LipSyncError as error:
             return refuse(self, error)
-        display.say(f"{self.clip or 'Every line'} was removed, {count} shape keys with it")
+        status.say(f"{self.clip or 'Every line'} was removed, {count} shape keys with it")
         return {"FINISHED"}
 
 

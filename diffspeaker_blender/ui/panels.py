@@ -13,11 +13,15 @@ from typing import Any
 import blf
 import bpy
 
-from . import audio, head, plan, preferences, properties, shape_keys
-from .catalogue import ModelFile
-from .display import time_left
-from .errors import Finding
-from .preferences_view import draw_chore
+from ..animation import clips
+from ..character import head
+from ..errors import Finding
+from ..jobs import plan
+from ..jobs.status import time_left
+from ..settings import machine, properties
+from ..sound import sources
+from ..worker.model_files import ModelFile
+from .preferences import draw_chore
 from .presets import DIFFSPEAKER_PT_presets
 
 _ICONS = {"INFO": "CHECKMARK", "WARNING": "ERROR", "ERROR": "CANCEL"}
@@ -50,7 +54,7 @@ class _Main(_Sidebar):
 
     def draw(self, context: bpy.types.Context) -> None:
         layout, settings = self.prepared(), properties.settings(context)
-        if not preferences.runtime_ready():
+        if not machine.runtime_ready():
             _draw_welcome(layout, context)
         column = layout.column()
         column.prop(settings, "model")
@@ -62,7 +66,7 @@ class _Main(_Sidebar):
             _draw_no_head(layout)
         _draw_sound(layout, context, settings)
         pressable = _draw_button(layout, context, chosen)
-        ready = preferences.runtime_ready()
+        ready = machine.runtime_ready()
         if ready and (pressable or properties.status(context).level != "INFO"):
             _draw_message(layout, context)
 
@@ -120,7 +124,7 @@ class _Live(_Child):
 
     def draw(self, context: bpy.types.Context) -> None:
         layout, chosen = self.prepared(), chosen_head(context)
-        lines = shape_keys.clips(chosen) if chosen is not None else ()
+        lines = clips.clips(chosen) if chosen is not None else ()
         if chosen is None or not lines:
             layout.label(text="Generate a line first", icon="INFO")
             return
@@ -160,12 +164,12 @@ def why_not(
     context: bpy.types.Context, chosen: bpy.types.Object | None
 ) -> tuple[str, Finding | None]:
     """Return why nothing can be generated now ("" when all is ready) and what a button can mend."""
-    if not preferences.runtime_ready():
+    if not machine.runtime_ready():
         return "Install the model runtime first", None
     if chosen is None:
         return "Pick a head, or add the demo head", None
     settings = properties.settings(context)
-    if settings.source == "STRIPS" and not audio.selected_strips(context):
+    if settings.source == "STRIPS" and not sources.selected_strips(context):
         return "Select a sound strip in the sequencer", None
     if settings.source == "FILE" and not settings.audio_file:
         return "Choose a sound file", None
@@ -209,7 +213,7 @@ def _draw_welcome(layout: bpy.types.UILayout, context: bpy.types.Context) -> Non
     if status.message and status.level == "ERROR":
         _draw_message(box, context)
     else:
-        wrapped(box, context, preferences.runtime_trouble(), "INFO")
+        wrapped(box, context, machine.runtime_trouble(), "INFO")
     box.operator("diffspeaker.install_runtime", icon="IMPORT")
     box.operator("diffspeaker.open_preferences", icon="PREFERENCES")
 
@@ -237,7 +241,7 @@ def _draw_sound(
     if settings.source == "SPEAKER":
         column.prop(settings, "speaker")
         return
-    strips = audio.selected_strips(context)
+    strips = sources.selected_strips(context)
     for strip in strips[:3]:
         split = column.split(factor=0.4)
         split.label()
@@ -264,7 +268,7 @@ def _draw_button(
     row.enabled = not reason
     row.operator_context = "INVOKE_DEFAULT"
     row.operator("diffspeaker.generate", icon="PLAY")
-    if reason and preferences.runtime_ready():
+    if reason and machine.runtime_ready():
         wrapped(layout, context, reason, "INFO")
     if mend is not None and chosen is not None:
         _draw_fix(layout, mend.fix, mend.fix_label, chosen.name)

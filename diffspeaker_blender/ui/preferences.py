@@ -6,8 +6,9 @@ from typing import Any
 
 import bpy
 
-from . import catalogue, preferences, properties
-from .display import time_left
+from ..jobs.status import time_left
+from ..settings import machine, properties
+from ..worker import model_files
 
 _STATES = {True: "CHECKMARK", False: "ERROR"}
 
@@ -34,8 +35,8 @@ def _draw_runtime(layout: Any, entry: Any, context: bpy.types.Context) -> None:
     if status.chore:
         draw_chore(layout, status)
     else:
-        ready = preferences.runtime_ready()
-        words = str(preferences.python()) if ready else preferences.runtime_trouble()
+        ready = machine.runtime_ready()
+        words = str(machine.python()) if ready else machine.runtime_trouble()
         _indented(layout, words, _STATES[ready])
         if entry.source != "PYTHON":
             row = _indented_row(layout)
@@ -61,15 +62,15 @@ def draw_chore(layout: Any, status: Any) -> None:
 
 def _draw_models(layout: Any) -> None:
     layout.label(text="Model Files", icon="FILE_CACHE")
-    for model in catalogue.models(preferences.models_folder()):
+    for model in model_files.models(machine.models_folder()):
         row = layout.row()
         row.label(text=model.name, icon="DOT")
         row.label(text=model.licence)
         row.label(text=f"{model.megabytes:.0f} MB")
         removable = row.row()
-        removable.enabled = model.id != catalogue.BUNDLED
+        removable.enabled = model.id != model_files.BUNDLED
         removable.operator("diffspeaker.remove_model", text="", icon="TRASH").model = model.id
-    if catalogue.find(catalogue.BUNDLED, None) is None:
+    if model_files.find(model_files.BUNDLED, None) is None:
         _indented(layout, "The bundled model is missing from this installation", "ERROR")
     _indented_row(layout).operator("diffspeaker.import_checkpoint", icon="IMPORT")
     layout.separator()
@@ -78,7 +79,7 @@ def _draw_models(layout: Any) -> None:
 def _draw_cache(layout: Any, entry: Any) -> None:
     layout.label(text="Cache", icon="DISK_DRIVE")
     layout.prop(entry, "cache")
-    size = sum(path.stat().st_size for path in preferences.cache_files()) / 1e6
+    size = sum(path.stat().st_size for path in machine.cache_files()) / 1e6
     row = _indented_row(layout)
     row.label(text=f"{size:.1f} MB in use")
     row.operator("diffspeaker.clear_cache", icon="TRASH")

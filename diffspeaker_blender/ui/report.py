@@ -9,7 +9,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from .errors import LipSyncError
+from ..errors import LipSyncError
 
 
 @dataclass

@@ -14,12 +14,16 @@ import bpy
 from bpy.props import StringProperty
 from bpy_extras.io_utils import ImportHelper
 
-from . import catalogue, chores, display, jobs, preferences, report, runtime
-from .errors import LipSyncError, SetupError
+from ..errors import LipSyncError, SetupError
+from ..jobs import background, queue, status
+from ..paths import ADDON
+from ..settings import machine
+from ..worker import model_files, runtime
+from ..worker.client import package_root, worker_command
+from ..worker.process import carry
+from ..worker.schedule import Task
+from . import report
 from .operators import refuse
-from .process import carry
-from .schedule import Task
-from .worker import package_root, worker_command
 
 
 class DIFFSPEAKER_OT_install_runtime(bpy.types.Operator):
@@ -29,25 +33,25 @@ class DIFFSPEAKER_OT_install_runtime(bpy.types.Operator):
     bl_label = "Install Runtime"
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
-        chosen = preferences.get()
+        chosen = machine.get()
         wheels = None
         if chosen.source == "WHEELS":
             wheels = Path(bpy.path.abspath(chosen.wheels)) if chosen.wheels else None
         try:
             if chosen.source == "WHEELS" and wheels is None:
                 raise SetupError("No folder of wheels is chosen.", "Choose it in the preferences.")
-            jobs.forget_worker()
-            chores.start("Installing the runtime", _install(wheels))
+            queue.forget_worker()
+            background.start("Installing the runtime", _install(wheels))
         except LipSyncError as error:
             return refuse(self, error)
         return {"FINISHED"}
 
 
-def _install(wheels: Path | None) -> chores.Work:
+def _install(wheels: Path | None) -> background.Work:
     """Return the work; where, and whether the network may be used, is decided now."""
-    folder, online = preferences.runtime_folder(), bpy.app.online_access
+    folder, online = machine.runtime_folder(), bpy.app.online_access
 
-    def work(told: chores.Report, cancelled: Callable[[], bool]) -> str:
+    def work(told: background.Report, cancelled: Callable[[], bool]) -> str:
         found = runtime.install(
             folder, wheels=wheels, online=online, progress=told, cancelled=cancelled
         )
@@ -63,12 +67,12 @@ class DIFFSPEAKER_OT_remove_runtime(bpy.types.Operator):
     bl_label = "Remove"
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
-        jobs.forget_worker()
+        queue.forget_worker()
         try:
-            runtime.remove(preferences.runtime_folder())
+            runtime.remove(machine.runtime_folder())
         except LipSyncError as error:
             return refuse(self, error)
-        display.say("The runtime was removed")
+        status.say("The runtime was removed")
         return {"FINISHED"}
 
 
@@ -79,7 +83,7 @@ class DIFFSPEAKER_OT_stop_chore(bpy.types.Operator):
     bl_label = "Stop"
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
-        chores.stop()
+        background.stop()
         return {"FINISHED"}
 
 
@@ -90,7 +94,7 @@ class DIFFSPEAKER_OT_open_preferences(bpy.types.Operator):
     bl_label = "Open Preferences"
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
-        bpy.ops.preferences.addon_show(module=__package__)
+        bpy.ops.preferences.addon_show(module=ADDON)
         return {"FINISHED"}
 
 
@@ -112,24 +116,24 @@ class DIFFSPEAKER_OT_import_checkpoint(bpy.types.Operator, ImportHelper):
         path = Path(bpy.path.abspath(self.filepath))
         template = Path(bpy.path.abspath(self.template)) if self.template else None
         try:
-            folder = preferences.made(preferences.models_folder())
+            folder = machine.made(machine.models_folder())
             target = folder / path.with_suffix(".safetensors").name
             if not path.is_file():
                 raise SetupError(f"There is no file {path}.", "Choose a model file.")
-            python = preferences.require_runtime()
-            chores.start(f"Importing {path.name}", _import(python, path, target, template))
+            python = machine.require_runtime()
+            background.start(f"Importing {path.name}", _import(python, path, target, template))
         except LipSyncError as error:
             return refuse(self, error)
         return {"FINISHED"}
 
 
-def _import(python: Path, path: Path, target: Path, template: Path | None) -> chores.Work:
+def _import(python: Path, path: Path, target: Path, template: Path | None) -> background.Work:
     """Return the work of copying a file of ours, or of converting an official one."""
 
-    def work(told: chores.Report, cancelled: Callable[[], bool]) -> str:
+    def work(told: background.Report, cancelled: Callable[[], bool]) -> str:
         if path.suffix == ".safetensors":
             told("copying", 0.5, None)
-            catalogue.read(path)
+            model_files.read(path)
             target.write_bytes(path.read_bytes())
         else:
             options = ["--template", str(template)] if template else []
@@ -140,10 +144,10 @@ def _import(python: Path, path: Path, target: Path, template: Path | None) -> ch
             answer = carry(command, cancelled)
             if answer.code:
                 raise SetupError(answer.last_words)
-        model = catalogue.read(target)
+        model = model_files.read(target)
         return f"{model.name} was imported ({model.licence})"
 
-    def checked(told: chores.Report, cancelled: Callable[[], bool]) -> str:
+    def checked(told: background.Report, cancelled: Callable[[], bool]) -> str:
         try:
             return work(told, cancelled)
         except ValueError as error:
@@ -166,10 +170,10 @@ class DIFFSPEAKER_OT_remove_model(bpy.types.Operator):
         return context.window_manager.invoke_confirm(self, event)
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
-        found = catalogue.find(self.model, preferences.models_folder())
-        if found is None or found.id == catalogue.BUNDLED:
+        found = model_files.find(self.model, machine.models_folder())
+        if found is None or found.id == model_files.BUNDLED:
             return refuse(self, SetupError(f"There is no model “{self.model}” to remove."))
-        jobs.forget_worker()
+        queue.forget_worker()
         found.path.unlink(missing_ok=True)
         return {"FINISHED"}
 
@@ -181,7 +185,7 @@ class DIFFSPEAKER_OT_clear_cache(bpy.types.Operator):
     bl_label = "Clear"
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
-        self.report({"INFO"}, f"{preferences.clear_cache():.1f} MB are free again")
+        self.report({"INFO"}, f"{machine.clear_cache():.1f} MB are free again")
         return {"FINISHED"}
 
 
@@ -193,7 +197,7 @@ class DIFFSPEAKER_OT_check_setup(bpy.types.Operator):
 
     def invoke(self, _context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
         try:
-            jobs.submit(self._tasks(display.say))
+            queue.submit(self._tasks(status.say))
         except LipSyncError as error:
             _tell(report.of_trouble(error))
             return refuse(self, error)
@@ -201,7 +205,7 @@ class DIFFSPEAKER_OT_check_setup(bpy.types.Operator):
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
         try:
-            jobs.run(self._tasks(print))
+            queue.run(self._tasks(print))
         except LipSyncError as error:
             _tell(report.of_trouble(error))
             return refuse(self, error)
@@ -209,14 +213,14 @@ class DIFFSPEAKER_OT_check_setup(bpy.types.Operator):
 
     def _tasks(self, say: Callable[[str], None]) -> list[Task]:
         """Return what is asked: a description, then one second of speech on the demo head."""
-        preferences.require_runtime()
-        folder = Path(tempfile.mkdtemp(prefix="check-", dir=preferences.work_folder()))
+        machine.require_runtime()
+        folder = Path(tempfile.mkdtemp(prefix="check-", dir=machine.work_folder()))
         payload = SimpleNamespace(clip="Set-up check", folder=folder)
         fields = {
             "audio": str(package_root() / "model" / "samples" / "vivian.flac"),
             "span": [1.5, 1.0],
             "face": "demo",
-            "device": preferences.get().device,
+            "device": machine.get().device,
             "output": str(folder / "motion.npz"),
         }
         found = report.Findings(began=time.monotonic())
@@ -235,7 +239,7 @@ class DIFFSPEAKER_OT_check_setup(bpy.types.Operator):
 
 
 def _tell(text: str) -> None:
-    preferences.set_report(text)
+    machine.set_report(text)
 
 
 class DIFFSPEAKER_OT_copy_report(bpy.types.Operator):
@@ -245,7 +249,7 @@ class DIFFSPEAKER_OT_copy_report(bpy.types.Operator):
     bl_label = "Copy Report"
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        text: Any = report.of_blender() + "\n" + preferences.get().report
+        text: Any = report.of_blender() + "\n" + machine.get().report
         context.window_manager.clipboard = text
         self.report({"INFO"}, "The report is on the clipboard")
         return {"FINISHED"}

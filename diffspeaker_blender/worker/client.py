@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import WorkerError
+from ..errors import WorkerError
 from .process import bury, explain_exit, quietly, scrubbed_environment
 from .wire import (
     PROTOCOL,
@@ -79,7 +79,7 @@ def worker_command(python: str | Path, root: str | Path, *arguments: str) -> lis
 
 def package_root() -> Path:
     """Return the folder that holds `model/`: this one when installed, its parent in a clone."""
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parents[1]
     return here if (here / "model").is_dir() else here.parent
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .worker import package_root
+from .client import package_root
 
 BUNDLED = "bundled"
 _HEADER_LIMIT = 100_000_000

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import SetupError
+from ..errors import SetupError
 
 _UNWANTED = ("PYTHON", "VIRTUAL_ENV", "CONDA", "OCIO", "LD_PRELOAD", "DYLD_INSERT", "__PYVENV")
 

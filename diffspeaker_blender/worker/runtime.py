@@ -24,10 +24,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..errors import SetupError
 from . import pip_words
-from .errors import SetupError
+from .client import package_root
 from .process import carry, quietly, scrubbed_environment
-from .worker import package_root
 
 Progress = Callable[[str, float, float | None], None]
 STAMP = "runtime.json"

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .errors import LipSyncError
+from ..errors import LipSyncError
+from .client import Worker
 from .wire import Cancelled, Done, Event, Failed, Progress, Terminal
-from .worker import Worker
 
 
 class State(enum.Enum):

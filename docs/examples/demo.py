@@ -182,8 +182,9 @@ def main() -> int:
     os.environ.setdefault("DIFFSPEAKER_FOLDER", str(given.out / "work"))
 
     import diffspeaker_blender
-    from diffspeaker_blender import export, jobs
-    from diffspeaker_blender import head as heads
+    from diffspeaker_blender.character import head as heads
+    from diffspeaker_blender.export import export
+    from diffspeaker_blender.jobs import queue
 
     watch = Stopwatch()
     bpy.ops.wm.read_factory_settings(use_empty=True)
@@ -196,7 +197,7 @@ def main() -> int:
             add_strip(given.audio)
         with watch.step("Generate Lip-Sync, cold worker"):
             bpy.ops.diffspeaker.generate()
-        placed = jobs.last()
+        placed = queue.last()
         with watch.step("talking.blend"):
             bpy.ops.wm.save_as_mainfile(filepath=str(given.out / "talking.blend"))
         for kind in ("glb", "fbx"):

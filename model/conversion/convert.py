@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from .spec import RESEARCH
+from ..network.spec import RESEARCH
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

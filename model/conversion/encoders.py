@@ -16,9 +16,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from . import checkpoint, speech
-from .errors import CheckpointError, ConfigError
-from .spec import HUBERT_BASE, WHISPER_TINY, EncoderSpec
+from ..errors import CheckpointError, ConfigError
+from ..network import checkpoint
+from ..network.encoders import speech_encoder
+from ..network.spec import HUBERT_BASE, WHISPER_TINY, EncoderSpec
 
 PREFIX = "audio_encoder."
 HEADS = ("lm_head", "quantizer", "project_q", "project_hid", "decoder.")
@@ -37,7 +38,7 @@ def load_encoder(source: str, kind: str) -> tuple[EncoderSpec, dict[str, Tensor]
         return EncoderSpec(kind, dict(WHISPER_TINY if kind == "whisper" else HUBERT_BASE)), {}
     path = Path(source)
     if path.suffix == ".npz" and kind == "whisper":
-        tensors = speech.import_whisper(path)
+        tensors = speech_encoder.import_whisper(path)
         return EncoderSpec(kind, whisper_sizes(tensors)), tensors
     if path.suffix == ".safetensors" and path.is_file():
         return from_model(path)

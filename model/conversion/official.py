@@ -16,12 +16,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import checkpoint, diffusion, pickles
-from .checkpoint import Checkpoint
-from .denoiser import DiffSpeaker
-from .errors import CheckpointError, FaceError
-from .latent import LatentNetwork
-from .spec import BIWI_STYLES, HUBERT_BASE, RESEARCH, VOCASET_STYLES, EncoderSpec, ModelSpec
+from .. import pickles
+from ..errors import CheckpointError, FaceError
+from ..network import checkpoint, diffusion
+from ..network.checkpoint import Checkpoint
+from ..network.denoiser import DiffSpeaker
+from ..network.latent import LatentNetwork
+from ..network.spec import (
+    BIWI_STYLES,
+    HUBERT_BASE,
+    RESEARCH,
+    VOCASET_STYLES,
+    EncoderSpec,
+    ModelSpec,
+)
 
 POSITIONS = "denoiser.PPE.pe"
 CONVOLUTION = "audio_encoder.encoder.pos_conv_embed.conv"
@@ -178,9 +186,9 @@ def read_template(
             )
         found = heads[subject] if subject is not None else next(iter(heads.values()))
     else:
-        from . import faces
+        from ..rig import head_files
 
-        found = faces.read(source).vertices
+        found = head_files.read(source).vertices
     found = np.asarray(found, np.float32).reshape(-1, 3)
     if len(found) != vertices or not np.isfinite(found).all():
         raise FaceError(
@@ -213,9 +221,9 @@ def read_templates(path: str | Path) -> dict[str, NDArray[np.float32]]:
 def units(spec: ModelSpec, template: Tensor | None) -> float:
     """Return how many of the model's units make a metre."""
     if template is not None:
-        from . import faces
+        from ..rig import head_files
 
-        return faces.metres(template.numpy())
+        return head_files.metres(template.numpy())
     return BIWI_UNITS if spec.period == 25 else 1.0
 
 

@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from . import data
-from .array_pickles import read_pickle
-from .data import Array, Clip, DataError, DataSet
+from ..array_pickles import read_pickle
+from . import dataset
+from .dataset import Array, Clip, DataError, DataSet
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def open_data(folder: Path, layout: str = "folder", tolerance: float = 0.25) -> 
         compare_lengths(clip, found.fps, tolerance, problems)
     if not problems and not found.split("train"):
         problems.append("no clip belongs to the split “train”")
-    data.refuse(folder, problems)
+    dataset.refuse(folder, problems)
     return found
 
 
@@ -190,8 +190,8 @@ def folder_clip(
         motion, audio = folder / entry["motion"], folder / entry["audio"]
         split = str(entry.get("split", "train"))
         split = "validation" if split == "val" else split
-        if split not in data.SPLITS:
-            raise DataError(f"split {split!r} is none of {', '.join(data.SPLITS)}")
+        if split not in dataset.SPLITS:
+            raise DataError(f"split {split!r} is none of {', '.join(dataset.SPLITS)}")
         style = style_mix(entry.get("style", 0), styles)
     except KeyError as error:
         problems.append(f"{name}: the manifest gives no {error.args[0]}")
@@ -203,7 +203,7 @@ def folder_clip(
         key: tuple(entry[key]) for key in ("audio_span", "motion_span") if key in entry
     }
     clip = Clip(name, str(entry.get("subject", "")), split, audio, motion, style, 0, 0, 0, **spans)
-    return measured(clip, channels, int(entry.get("audio_rate", data.RATE)), problems)
+    return measured(clip, channels, int(entry.get("audio_rate", dataset.RATE)), problems)
 
 
 def style_mix(style: Any, styles: tuple[str, ...]) -> tuple[float, ...]:
@@ -236,7 +236,7 @@ def count_frames(clip: Clip, channels: int, problems: list[str]) -> int | None:
         problems.append(f"{clip.name}: {clip.motion.name} is missing")
         return None
     try:
-        rows = data.mapped(clip.motion)
+        rows = dataset.mapped(clip.motion)
     except (DataError, OSError, ValueError) as error:
         problems.append(f"{clip.name}: {clip.motion.name} cannot be read ({error})")
         return None
@@ -260,9 +260,9 @@ def count_samples(clip: Clip, rate: int, problems: list[str]) -> tuple[int, int]
         return None
     try:
         if clip.audio.suffix == ".npy":
-            length = len(data.mapped(clip.audio))
+            length = len(dataset.mapped(clip.audio))
         else:
-            length, rate = data.audio_facts(clip.audio)
+            length, rate = dataset.audio_facts(clip.audio)
     except (RuntimeError, OSError, ValueError, DataError) as error:
         problems.append(f"{clip.name}: {clip.audio.name} cannot be read ({error})")
         return None
@@ -288,7 +288,7 @@ def open_published(folder: Path, facts: Published, problems: list[str]) -> DataS
     clips = []
     for stem in sorted(stems):
         for clip in published_clips(folder, stem, facts):
-            checked = measured(clip, channels, data.RATE, problems)
+            checked = measured(clip, channels, dataset.RATE, problems)
             if checked and clip.subject not in templates:
                 problems.append(f"{stem}: subject {clip.subject} is not in templates.pkl")
             elif checked:
@@ -318,6 +318,6 @@ def published_clips(folder: Path, stem: str, facts: Published) -> list[Clip]:
             0,
             stride=facts.stride,
         )
-        for split in data.SPLITS
+        for split in dataset.SPLITS
         if subject in subjects[split] and int(stem[-2:]) in facts.sentences[split]
     ]

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..data.dataset import Clip, DataSet
+from ..network.denoiser import DiffSpeaker
+from ..network.diffusion import sample
 from . import metrics
-from .data import Clip, DataSet
-from .denoiser import DiffSpeaker
-from .diffusion import sample
 from .metrics import Closures, Floats, correlation
 from .vertex_scores import Plan
 

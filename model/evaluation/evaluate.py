@@ -17,12 +17,14 @@ from typing import Any
 
 import torch
 
-from . import control_scores, layouts, score_table, vertex_scores
-from .data import Clip, DataSet
-from .denoiser import DiffSpeaker
-from .errors import ConfigError, OutputError
-from .face_regions import read_regions
-from .session import BUNDLED, Session
+from ..data import layouts
+from ..data.dataset import Clip, DataSet
+from ..data.regions import read_regions
+from ..errors import ConfigError, OutputError
+from ..generation.session import BUNDLED, Session
+from ..network.denoiser import DiffSpeaker
+from . import control_scores, vertex_scores
+from . import report as score_table
 from .vertex_scores import Plan
 
 
@@ -190,11 +192,11 @@ def finite(value: Any) -> Any:
 
 def run_lips(arguments: argparse.Namespace) -> int:
     """Compare the mouth's opening with lips measured from video (`lips.py`)."""
-    from . import lips
+    from . import video_lips
 
     checkpoint = str(BUNDLED) if arguments.model == "bundled" else arguments.model
-    result = lips.evaluate(arguments.lips, checkpoint, device=arguments.device)
-    report = lips.format_table(result)
+    result = video_lips.evaluate(arguments.lips, checkpoint, device=arguments.device)
+    report = video_lips.format_table(result)
     store(arguments.output, "lips", result, report)
     print(report)
     return 0

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.dataset import Clip, DataSet
+from ..data.regions import Regions
+from ..network.denoiser import DiffSpeaker
+from ..network.diffusion import sample
 from . import metrics
-from .data import Clip, DataSet
-from .denoiser import DiffSpeaker
-from .diffusion import sample
-from .face_regions import Regions
 from .metrics import Floats, Interval
 
 SEEDS = (1234, *range(0, 90, 10))  # the published ten replications

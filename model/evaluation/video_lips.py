@@ -21,11 +21,11 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from .articulation import INDEX, Rig
-from .coarticulation import speech_curves
-from .errors import ConfigError
-from .mouthshape import mouth_width
-from .phonemes import BILABIALS, OPEN_VOWELS, Phone, sound_of
+from ..errors import ConfigError
+from ..phones.coarticulation import speech_curves
+from ..phones.mouth_opening import mouth_width
+from ..phones.phonemes import BILABIALS, OPEN_VOWELS, Phone, sound_of
+from ..rig.rig import INDEX, Rig
 
 Array = npt.NDArray[np.float64]
 
@@ -117,9 +117,9 @@ class MouthMeter:
     def __init__(self, rig: Rig | None = None) -> None:
         """Use a rig; by default the demo head's."""
         if rig is None:
-            from . import head
+            from ..rig import demo_head
 
-            found = head.load()
+            found = demo_head.load()
             rig = Rig(found.vertices, found.triangles)
         self._rig = rig
 
@@ -139,8 +139,8 @@ def checkpoint_lips(checkpoint: str, device: str, meter: MouthMeter) -> Predict:
     """
     import tempfile
 
-    from .generate import GenerateRequest, generate
-    from .session import Session
+    from ..generation.generate import GenerateRequest, generate
+    from ..generation.session import Session
 
     session = Session(device)
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from .faces import metres
-from .motion import Motion, largest_move
-from .watch import Watch
+from ..motion import Motion, largest_move
+from ..progress import Watch
+from ..rig.head_files import metres
 
 if TYPE_CHECKING:
-    from .faces import Face
+    from ..rig.head_files import Face
     from .request import GenerateRequest
     from .session import Loaded, Session
     from .windows import Sampled
@@ -41,7 +41,7 @@ def fit_controls(
 
     `tell` hears the share done and may raise `Cancelled`. Raises `FaceError`.
     """
-    from .articulation import CONTROLS
+    from ..rig.rig import CONTROLS
 
     names = loaded.checkpoint.spec.control_names
     own = complete_blinks(sampled.motion(), names, fps)

@@ -18,16 +18,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from . import __version__, audio, faces
-from .checkpoint import read_spec
-from .errors import Cancelled, DeviceError, FaceError
-from .motion import Motion
+from .. import __version__, audio
+from ..errors import Cancelled, DeviceError, FaceError
+from ..motion import Motion
+from ..network.checkpoint import read_spec
+from ..rig import head_files
 from .request import GenerateRequest
 from .session import Loaded, Session, device_name, model_file, out_of_memory
 from .windows import WINDOWS, Sampled, sample_windows
 
 if TYPE_CHECKING:
-    from .faces import Face
+    from ..rig.head_files import Face
 
 __all__ = ["GenerateRequest", "generate"]
 
@@ -175,7 +176,7 @@ def _fit(
     if loaded.checkpoint.spec.motion == "vertices":
         from .vertex_motion import fit_vertices
 
-        face = faces.read(request.face) if request.face else None
+        face = head_files.read(request.face) if request.face else None
         if face is None and template is None:
             raise FaceError(
                 f"The model {loaded.checkpoint.spec.name} brings no head of its own.",
@@ -188,7 +189,7 @@ def _fit(
 
 
 def _face(request: GenerateRequest) -> Face:
-    return faces.read(request.face or "demo")
+    return head_files.read(request.face or "demo")
 
 
 def _report(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .watch import UNWATCHED, Watch
+from ..progress import UNWATCHED, Watch
 
 Floats = NDArray[np.float64]
 Array = NDArray[np.float32]

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any
 
-from .errors import RequestError
+from ..errors import RequestError
 
 Style = str | int | dict[str, float] | None
 

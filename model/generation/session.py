@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .checkpoint import Checkpoint, load
-from .denoiser import DiffSpeaker
-from .errors import CheckpointError, DeviceError
-from .speech import has_bfloat16
+from ..errors import CheckpointError, DeviceError
+from ..network.checkpoint import Checkpoint, load
+from ..network.denoiser import DiffSpeaker
+from ..network.encoders.speech_encoder import has_bfloat16
 
 if TYPE_CHECKING:
-    from .articulation import Rig
-    from .faces import Face
+    from ..rig.head_files import Face
+    from ..rig.rig import Rig
 
-BUNDLED = Path(__file__).with_name("weights") / "bundled.safetensors"
+BUNDLED = Path(__file__).parents[1] / "weights" / "bundled.safetensors"
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Session:
 
     def rig(self, face: Face) -> Rig:
         """Return the control rig of a face, derived once. Raises `FaceError`."""
-        from .articulation import Rig
+        from ..rig.rig import Rig
 
         if face.key not in self._rigs:
             while len(self._rigs) >= 4:

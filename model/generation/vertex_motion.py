@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .errors import FaceError
-from .faces import metres, place
-from .factor import factor
-from .motion import Motion, largest_move
-from .watch import Watch
+from ..errors import FaceError
+from ..motion import Motion, largest_move
+from ..progress import Watch
+from ..rig.head_files import metres, place
+from .low_rank import factor
 
 if TYPE_CHECKING:
-    from .faces import Face
+    from ..rig.head_files import Face
     from .request import GenerateRequest
     from .session import Loaded, Session
     from .windows import Sampled

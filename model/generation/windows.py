@@ -17,15 +17,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from . import diffusion
+from ..motion import resample
+from ..network import diffusion
 from .control_motion import EXPRESSIVE
-from .motion import resample
 
 if TYPE_CHECKING:
+    from ..network.spec import ModelSpec
     from .generate import Course
     from .request import GenerateRequest
     from .session import Loaded
-    from .spec import ModelSpec
 
 Array = NDArray[np.float32]
 Factors = tuple[Array, Array, Array]  # features (F, D), weight (C, D), bias (C,)

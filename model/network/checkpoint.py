@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .errors import CheckpointError, OutputError
+from ..errors import CheckpointError, OutputError
 from .spec import ModelSpec
 
 TEMPLATE = "motion.template"

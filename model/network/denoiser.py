@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from . import speech
+from ..errors import StyleError
+from ..progress import Watch
 from .attention import BiasedCrossAttention, BiasedSelfAttention, self_bias
 from .checkpoint import PREPARED, Checkpoint
-from .errors import StyleError
+from .encoders import speech_encoder as speech
 from .spec import ModelSpec
-from .watch import Watch
 
 
 class StepEmbedding(nn.Module):

@@ -15,10 +15,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from ..errors import ConfigError
+from ..progress import Watch
 from .denoiser import DiffSpeaker
-from .errors import ConfigError
 from .latent import LatentNetwork
-from .watch import Watch
 
 STEPS = 1000
 MOST = 500  # sampling steps; beyond, the published spacing runs past the schedule's end

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from .errors import CheckpointError, ConfigError, StyleError
+from ..errors import CheckpointError, ConfigError, StyleError
 
 FORMAT = 1
 

@@ -25,13 +25,13 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from .articulation import INDEX
+from ..rig.rig import INDEX
 from .gestures import TRACKS, Array, Sounds, as_gestures, blend, contacts, smoothed
-from .hearing import bend
-from .life import LIFE_CONTROLS, life_curves
-from .mouthshape import SPEECH_NAMES, as_controls
+from .lip_reading import bend
+from .mouth_opening import SPEECH_NAMES, as_controls
+from .nonverbal import LIFE_CONTROLS, life_curves
 from .phonemes import SILENCE, SOUNDS, VOWELS, Phone, sound_of
-from .speaking import STYLES, TIMING, Manner, Timing, mixed_manner
+from .styles import STYLES, TIMING, Manner, Timing, mixed_manner
 
 __all__ = ["LIFE_CONTROLS", "SPEECH_CONTROLS", "STYLES", "Phone", "life_curves", "speech_curves"]
 

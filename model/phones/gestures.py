@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .phonemes import ROUNDED, SILENCE, TONGUE_STOPS, VOWELS, Aim, Phone
-from .speaking import Manner, Timing
+from .styles import Manner, Timing
 
 Array = npt.NDArray[np.float64]
 Sounds = Mapping[str, tuple[Aim, ...]]

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from .mouthshape import FUNNEL_WIDTH, JAW_OPENING, PUCKER_WIDTH, SPREAD_WIDTH
+from .mouth_opening import FUNNEL_WIDTH, JAW_OPENING, PUCKER_WIDTH, SPREAD_WIDTH
 from .phonemes import SILENCE, Phone
 
 Array = npt.NDArray[np.float64]

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from .articulation import CONTROLS, INDEX
-from .speaking import Manner
+from ..rig.rig import CONTROLS, INDEX
+from .styles import Manner
 
 Array = npt.NDArray[np.float64]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from .errors import StyleError
+from ..errors import StyleError
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import OutputError
+from ..errors import OutputError
 
 Picture = NDArray[np.uint8]
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import OutputError
+from ..rig.demo_head import Head
 from . import film
-from .errors import OutputError
 from .film import Picture, write_png
-from .head import Head
 from .rasterizer import Floats, Integers
 from .scene import EYES, FRONT, MOUTH, MOUTH_SIDE, PROFILE, THREE_QUARTER, Layer, Scene, View
 
@@ -151,7 +151,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _triangles(face: Path | None, count: int) -> Integers:
     """Return the triangles of the head that a motion was made for."""
-    from . import head
+    from ..rig import demo_head as head
 
     if face is not None:
         with np.load(face, allow_pickle=False) as file:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from . import head as heads
+from ..rig import demo_head as heads
+from ..rig.demo_head import Head
 from .film import Picture
-from .head import Head
 from .rasterizer import Camera, Canvas, Floats, Integers, light, rasterize, vertex_normals
 
 SKIN = (0.62, 0.40, 0.31)

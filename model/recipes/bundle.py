@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 
-from . import checkpoint
-from .errors import CheckpointError
-from .spec import COMMERCIAL
+from ..errors import CheckpointError
+from ..network import checkpoint
+from ..network.spec import COMMERCIAL
 
-WEIGHTS = Path(__file__).with_name("weights")
+WEIGHTS = Path(__file__).parents[1] / "weights"
 MANIFEST = WEIGHTS / "models.json"
 LARGEST = 40_000_000  # bytes that a repository should carry
 

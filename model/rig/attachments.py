@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .frame import Eye
+from .head_frame import Eye
 from .mesh import Floats, Integers
 from .topology import FaceTopology
 

@@ -19,12 +19,12 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import FaceError
+from ..errors import FaceError
 
 Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
 
-ASSET = Path(__file__).parent / "weights" / "head.npz"
+ASSET = Path(__file__).parents[1] / "weights" / "head.npz"
 JAW_SHAPES = ("jawOpen", "jawForward", "jawLeft", "jawRight")
 STEP = 4e-6
 """Resolution of stored positions and shapes, metres."""
@@ -254,12 +254,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the demo head anew and write it."""
-    from . import headbuild, preview
+    from ..preview import preview
+    from ..recipes.head import build
 
     if not arguments.shapes_only:
-        save(arguments.output, headbuild.build())
+        save(arguments.output, build.build())
     made = load(ASSET if arguments.shapes_only else arguments.output)
-    head = headbuild.renew_shapes(made)  # of what is stored, so that both ways give the same
+    head = build.renew_shapes(made)  # of what is stored, so that both ways give the same
     save(arguments.output, head)
     size = arguments.output.stat().st_size
     print(f"{arguments.output}: {len(head.vertices)} vertices, {len(head.shapes)} shapes, {size} B")

@@ -17,11 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 from .attachments import Attachments, read_attachments
 from .eyes import lid_angles
 from .jaw import jaw_fields, jaw_hinge, jaw_weights
-from .lipshapes import Fields, lip_ids, mouth_fields
+from .lip_contact import LipContact, Teeth, lip_contact
+from .lip_shapes import Fields, lip_ids, mouth_fields
 from .mesh import Floats, Integers, smoothstep
-from .seal import LipContact, Teeth, lip_contact
 from .topology import FaceTopology
-from .upperface import upper_fields
+from .upper_face import upper_fields
 
 Array = NDArray[np.floating]
 

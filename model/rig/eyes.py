@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import FaceError
-from .frame import Eye
+from ..errors import FaceError
+from .head_frame import Eye
 from .mesh import Connectivity, Floats, Integers, unit
 from .surface import Surface
 

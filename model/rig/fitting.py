@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..progress import UNWATCHED, Watch
 from .shapes import BOUND, Array, ShapeSet, as_columns, main_directions, own_weights, start
-from .watch import UNWATCHED, Watch
 
 PER_ROUND = 4
 """Details added between two looks at the largest error."""

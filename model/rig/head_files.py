@@ -19,13 +19,13 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import plyfile
-from .errors import FaceError
+from ..errors import FaceError
+from . import ply
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-DEMO_HEAD = Path(__file__).with_name("weights") / "head.npz"
+DEMO_HEAD = Path(__file__).parents[1] / "weights" / "head.npz"
 HEAD_WIDTH = 0.16  # metres, from ear to ear of a life-size head
 _SAME_HEAD = 0.25  # residual, as a share of the head's radius, above which the order must differ
 _STRAIGHT = np.cos(np.radians(4.0))  # turns smaller than this come from a different face, not axes
@@ -67,7 +67,7 @@ class Placement:
 def read(path: str | Path) -> Face:
     """Read a `.npz`, `.ply` or `.obj` head, or the demo head for "demo". Raises `FaceError`."""
     path = DEMO_HEAD if str(path) == "demo" else Path(path)
-    reader = {".npz": _read_npz, ".ply": plyfile.read, ".obj": _read_obj}.get(path.suffix.lower())
+    reader = {".npz": _read_npz, ".ply": ply.read, ".obj": _read_obj}.get(path.suffix.lower())
     if reader is None:
         raise FaceError(f"{path.name} is no .ply, .obj or .npz head.", hint="Convert it to one.")
     if not path.is_file():

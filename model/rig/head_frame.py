@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import FaceError
+from ..errors import FaceError
 from .mesh import Connectivity, Floats, Integers, fit_sphere, unit
 
 LIFE_EYE_DISTANCE = 0.063

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .landmarks import SIDES
-from .lipshapes import Fields
+from .lip_shapes import Fields
 from .mesh import Floats, rotate, smoothstep
 from .surface import Mask
 from .topology import AXIS_FLIP, FaceTopology

@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .errors import FaceError
+from ..errors import FaceError
 from .mesh import Connectivity, Floats, Integers
-from .mouth import Mouth
+from .mouth_rings import Mouth
 
 FLAME_SKIN_VERTICES = 3931
 FLAME_EDGES_SHA256 = "194e22411b21017fba3f322011b813f4c86c6461be3e68a4cc7f7f6bbfe46752"

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .frame import LIFE_EYE_DISTANCE
-from .lipshapes import nose_stiffness
+from .head_frame import LIFE_EYE_DISTANCE
+from .lip_shapes import nose_stiffness
 from .mesh import Floats, Integers
 from .topology import FaceTopology
 

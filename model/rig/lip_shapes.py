@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from .liptable import SIDED, WHOLE, Curve, LipShape
+from .lip_table import SIDED, WHOLE, Curve, LipShape
 from .mesh import Floats, Integers, smoothstep
 from .topology import AXIS_FLIP, FaceTopology
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import FaceError
+from ..errors import FaceError
 from .mesh import Connectivity, Floats, Integers
 
 RINGS = 11

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..progress import UNWATCHED, Watch
 from .derivation import EyeMotion, cached_derivation
-from .frame import LIFE_EYE_DISTANCE
+from .fitting import solve_weights
+from .head_frame import LIFE_EYE_DISTANCE
 from .jaw import GLIDE, OPEN_ANGLE
 from .mesh import rotate
 from .shapes import ShapeSet, build_shapes
-from .solving import solve_weights
-from .watch import UNWATCHED, Watch
 
 FloatArray = NDArray[np.floating]
 

@@ -14,12 +14,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .errors import FaceError
+from ..errors import FaceError
 from .eyes import Lids, read_lids
-from .frame import Eye, Frame, find_eyes, first_frame, refine_frame
+from .head_frame import Eye, Frame, find_eyes, first_frame, refine_frame
 from .landmarks import find_landmarks, flame_landmarks, is_flame
 from .mesh import Connectivity, Floats, Integers
-from .mouth import Mouth, read_mouth
+from .mouth_rings import Mouth, read_mouth
 from .surface import Surface
 
 FLAME_MARGIN = 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .landmarks import SIDES
-from .lipshapes import Fields, split
+from .lip_shapes import Fields, split
 from .mesh import Floats, Integers, smoothstep, vertex_normals
 from .topology import FaceTopology
 

@@ -20,9 +20,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..data.dataset import Array, Clip, DataSet, Statistics, frames_for
 from . import settings
-from .data import Array, Clip, DataSet, Statistics, frames_for
-from .features import FeatureCache
+from .feature_cache import FeatureCache
 
 Block = npt.NDArray[Any]
 

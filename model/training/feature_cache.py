@@ -22,9 +22,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .data import FEATURE_RATE, Array, Clip, DataSet, read_audio
-from .denoiser import DiffSpeaker
-from .errors import OutputError
+from ..data.dataset import FEATURE_RATE, Array, Clip, DataSet, read_audio
+from ..errors import OutputError
+from ..network.denoiser import DiffSpeaker
 
 Encode = Callable[[Array], Array]  # (n,) at 16 kHz -> (S, W)
 

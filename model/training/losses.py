@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .errors import ConfigError
+from ..errors import ConfigError
 from .settings import Loss, nearest
 
 

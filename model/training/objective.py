@@ -10,10 +10,10 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ..network.denoiser import DiffSpeaker
+from ..network.diffusion import STEPS, add_noise
 from .batches import Batch
-from .denoiser import DiffSpeaker
-from .diffusion import STEPS, add_noise
-from .features import combined
+from .feature_cache import combined
 from .losses import Terms, loss_terms
 from .settings import Loss, Optimiser
 

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .errors import CheckpointError, OutputError
+from ..errors import CheckpointError, OutputError
 
 STATE = "state.safetensors"
 PREVIOUS = "state.previous.safetensors"

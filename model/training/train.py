@@ -17,20 +17,22 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
-from . import checkpoint, data, features, layouts, losses, settings
+from ..conversion.encoders import load_encoder
+from ..data import dataset, layouts
+from ..data.dataset import DataSet, Statistics
+from ..errors import ConfigError
+from ..network import checkpoint
+from ..network.denoiser import DiffSpeaker
+from ..network.diffusion import schedule
+from ..network.spec import ModelSpec
+from . import feature_cache, losses, settings
 from .batches import Source
-from .data import DataSet, Statistics
-from .denoiser import DiffSpeaker
-from .diffusion import schedule
-from .errors import ConfigError
-from .features import FeatureCache
-from .journal import Journal
+from .feature_cache import FeatureCache
+from .log import Journal
 from .objective import Objective
-from .pretrained import load_encoder
 from .settings import Settings
-from .spec import ModelSpec
+from .state import PREVIOUS, STATE
 from .trainer import Outcome, Trainer, folder_of
-from .training_state import PREVIOUS, STATE
 
 PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
@@ -124,7 +126,7 @@ def build(chosen: Settings, accelerator: Accelerator, journal: Journal) -> Train
         chosen.resolve(chosen.data.path), chosen.data.layout, chosen.data.tolerance
     )
     weights = losses.channel_weights(found.control_names, chosen.loss.channels)
-    statistics = data.survey(
+    statistics = dataset.survey(
         found,
         chosen.data.standardise,
         partial(journal.progress, "looking at the motion"),
@@ -241,11 +243,11 @@ def build_cache(
         for name, value in model.audio_encoder.state_dict().items()
         if name != "mix"  # what is stored does not depend on it
     }
-    name = features.fingerprint(repr(model.spec.encoder), tensors)
+    name = feature_cache.fingerprint(repr(model.spec.encoder), tensors)
     home = chosen.resolve(chosen.data.cache) if chosen.data.cache else found.folder
-    encode, width = features.encoder_of(model.eval())
+    encode, width = feature_cache.encoder_of(model.eval())
     progress = partial(journal.progress, "computing speech features")
-    return features.build(found, home / f"features-{name}", encode, width, progress)
+    return feature_cache.build(found, home / f"features-{name}", encode, width, progress)
 
 
 def sampled_steps(chosen: Settings) -> list[int] | None:
@@ -284,6 +286,6 @@ def checks(chosen: Settings):  # type: ignore[no-untyped-def]
     """Return what else is measured after an epoch: sampled clips and a preview, or None."""
     if not chosen.run.sample_clips and not chosen.run.preview_epochs:
         return None
-    from .epoch_checks import EpochChecks
+    from .validation import EpochChecks
 
     return EpochChecks(chosen)

@@ -20,13 +20,14 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from . import batches, checkpoint, training_state
+from ..errors import ModelError, OutputError
+from ..network import checkpoint
+from . import batches, state
 from .batches import Batch, Source
-from .errors import ModelError, OutputError
-from .journal import Journal, clock
+from .log import Journal, clock
 from .objective import Average, Objective, freeze, optimiser, rate_factor, set_rate
 from .settings import Settings
-from .training_state import Place
+from .state import Place
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 
@@ -91,7 +92,7 @@ class Trainer:
         Raises:
             CheckpointError: it is missing, damaged or of another network.
         """
-        self.place = training_state.load_state(
+        self.place = state.load_state(
             self.folder, self.trained, self.average.values, self.raw_optimiser
         )
         if self.accelerator.scaler is not None and self.place.scaler:
@@ -273,7 +274,7 @@ class Trainer:
             return
         scaler = self.accelerator.scaler
         self.place.scaler = scaler.state_dict() if scaler is not None else {}
-        training_state.save_state(
+        state.save_state(
             self.folder, self.place, self.trained, self.average.values, self.raw_optimiser
         )
 

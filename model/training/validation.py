@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import control_scores, vertex_scores
-from .data import Clip, DataError
-from .face_regions import read_regions
+from ..data.dataset import Clip, DataError
+from ..data.regions import read_regions
+from ..evaluation import control_scores, vertex_scores
+from ..evaluation.vertex_scores import Plan, VertexScorer
 from .settings import Settings
-from .vertex_scores import Plan, VertexScorer
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -91,7 +91,7 @@ class EpochChecks:
             if found is None:
                 return
             vertices, triangles = dense(trainer, clip), found
-        from .preview import contact_sheet
+        from ..preview.preview import contact_sheet
 
         frames = list(np.linspace(0, len(vertices) - 1, 12).astype(int))
         path = trainer.folder / f"preview-{trainer.place.epoch:05d}.png"
@@ -101,8 +101,8 @@ class EpochChecks:
 
 def on_demo_head(trainer: Trainer, clip: Clip) -> tuple[np.ndarray, np.ndarray]:
     """Return a control clip's vertices (F, V, 3) on the demo head, and its triangles."""
-    from .articulation import CONTROLS, Rig
-    from .head import load
+    from ..rig.demo_head import load
+    from ..rig.rig import CONTROLS, Rig
 
     data = trainer.source.data
     curves = control_scores.predict(trainer.model, data, clip, ONE, 0)
@@ -118,7 +118,7 @@ def dense(trainer: Trainer, clip: Clip) -> np.ndarray:
     """Return a vertex clip's sampled vertices (F, V, 3)."""
     import torch
 
-    from .diffusion import sample
+    from ..network.diffusion import sample
 
     data, model = trainer.source.data, trainer.model
     audio = torch.from_numpy(data.audio(clip))[None].to(model.device)

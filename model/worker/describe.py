@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import __version__
-from .errors import ModelError
+from .. import __version__
+from ..errors import ModelError
 
 if TYPE_CHECKING:
-    from .session import Session
+    from ..generation.session import Session
 
 PACKAGES = ("torch", "numpy", "safetensors", "soundfile", "soxr", "transformers")
 
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the description."""
-    from .session import Session
+    from ..generation.session import Session
 
     report = describe(Session(arguments.device), arguments.models)
     if arguments.json:
@@ -47,7 +47,7 @@ def describe(session: Session, models: list[str] | None = None) -> dict[str, Any
     """Return device, versions and models as plain values."""
     import torch
 
-    from .session import BUNDLED, available, device_name
+    from ..generation.session import BUNDLED, available, device_name
 
     device = session.choose()
     return {
@@ -66,7 +66,7 @@ def describe(session: Session, models: list[str] | None = None) -> dict[str, Any
 
 def describe_model(path: Path) -> dict[str, Any]:
     """Return what a model file says of itself, or the sentence that says why it cannot."""
-    from .checkpoint import read_spec
+    from ..network.checkpoint import read_spec
 
     facts: dict[str, Any] = {"file": path.name, "path": str(path)}
     try:

@@ -12,8 +12,8 @@ import argparse
 import json
 import sys
 
-from .errors import RequestError
-from .request import GenerateRequest, Style
+from ..errors import RequestError
+from ..generation.request import GenerateRequest, Style
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Generate one motion, with progress on standard error."""
     request = _request(arguments)
-    from .generate import generate
-    from .session import Session
+    from ..generation.generate import generate
+    from ..generation.session import Session
 
     shown = sys.stderr.isatty()
 
@@ -84,7 +84,7 @@ def _request(arguments: argparse.Namespace) -> GenerateRequest:
 
 
 def _rest(path: str, start: float) -> float:
-    from .audio import duration
+    from ..audio import duration
 
     return max(1e-3, duration(path) - start)
 

@@ -23,8 +23,8 @@ import traceback
 from collections import deque
 from typing import Any, BinaryIO
 
-from . import __version__
-from .errors import Cancelled, ModelError, RequestError
+from .. import __version__
+from ..errors import Cancelled, ModelError, RequestError
 
 PROTOCOL = 1
 LONGEST_LINE = 2**20  # bytes of a request
@@ -139,7 +139,7 @@ class Service:
 
     def serve(self, arguments: argparse.Namespace) -> None:
         """Load what answering needs, say so, and answer until closed."""
-        from .session import Session
+        from ..generation.session import Session
 
         session = Session(arguments.device, keep=arguments.keep, cache=arguments.cache)
         ready = {"type": "ready", "protocol": PROTOCOL, "version": __version__, "pid": os.getpid()}
@@ -178,7 +178,7 @@ class Service:
             from .describe import describe
 
             return {"type": "done", "report": describe(session)}
-        from .generate import GenerateRequest, generate
+        from ..generation.generate import GenerateRequest, generate
 
         request = GenerateRequest.from_message(message)
         motion = generate(

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from diffspeaker_blender import batch
-from diffspeaker_blender.batch import Line, Report
+from diffspeaker_blender.batch import lines as batch
+from diffspeaker_blender.batch.lines import Line, Report
 from diffspeaker_blender.errors import LipSyncError
 
 DEFAULT = Line(Path(), Path())

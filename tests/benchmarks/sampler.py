@@ -16,12 +16,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from model import __version__  # before torch, as in the model process: it sets how threads wait
+from tests.shared import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 STEPS = 50
 
 
@@ -102,8 +101,8 @@ def measure_sampler(kind: str, name: str, seconds: float, plain_steps: int) -> d
     """Time one sampler, dense motion included."""
     import torch
 
-    from model import diffusion, latent, spec
-    from model.denoiser import DiffSpeaker
+    from model.network import diffusion, latent, spec
+    from model.network.denoiser import DiffSpeaker
     from tests.model import plain, tiny
 
     published = {"vocaset": spec.vocaset, "biwi": spec.biwi}[name]()
@@ -141,16 +140,17 @@ def measure_encoder(name: str, seconds: float) -> dict[str, Any]:
     """Time one encoder of published size."""
     import torch
 
-    from model import spec, speech
-    from model.watch import UNWATCHED
+    from model.network import spec
+    from model.network.encoders import speech_encoder
+    from model.progress import UNWATCHED
 
     config = spec.HUBERT_BASE if name == "hubert" else spec.WHISPER_TINY
-    encoder = speech.build_encoder(spec.EncoderSpec(name, config)).eval()
+    encoder = speech_encoder.build_encoder(spec.EncoderSpec(name, config)).eval()
     audio = encoder.prepare(0.1 * torch.randn(1, round(seconds * 16_000)), None)
     encoder(audio[:, :16_000], None, UNWATCHED)
     out = {}
     for key, precision in (("wall", "float32"), ("half", "bfloat16")):
-        with speech.computing_in(precision, audio.device):
+        with speech_encoder.computing_in(precision, audio.device):
             out[key], _ = timed(lambda: encoder(audio, None, UNWATCHED))
     return out
 

@@ -28,12 +28,12 @@ def empty():
 def addon(empty, monkeypatch, tmp_path):
     """Switch the add-on on with a fake worker and folders of its own; switch it off again."""
     import diffspeaker_blender
-    from diffspeaker_blender import preferences
-    from diffspeaker_blender.worker import Worker
+    from diffspeaker_blender.settings import machine
+    from diffspeaker_blender.worker.client import Worker
 
     monkeypatch.setenv("DIFFSPEAKER_FOLDER", str(tmp_path / "data é"))
     monkeypatch.setenv("DIFFSPEAKER_PYTHON", sys.executable)
-    monkeypatch.setattr(preferences, "new_worker", lambda: Worker([sys.executable, str(FAKE)]))
+    monkeypatch.setattr(machine, "new_worker", lambda: Worker([sys.executable, str(FAKE)]))
     diffspeaker_blender.register()
     yield diffspeaker_blender
     diffspeaker_blender.unregister()
@@ -64,9 +64,9 @@ def driven(head):
 
     A head with a jawOpen of its own, of another shape, gets a second key.
     """
-    from diffspeaker_blender import jobs
+    from diffspeaker_blender.jobs import queue
 
-    name = next(key for key in jobs.last().applied.keys if key.startswith("jawOpen"))
+    name = next(key for key in queue.last().applied.keys if key.startswith("jawOpen"))
     return head.data.shape_keys.key_blocks[name]
 
 
@@ -81,12 +81,12 @@ def values(head, frames):
 
 def pump(until, patience=20.0):
     """Call the timer's function as Blender's loop would, until something holds."""
-    from diffspeaker_blender import jobs
+    from diffspeaker_blender.jobs import queue
 
     end = time.monotonic() + patience
     while not until():
         assert time.monotonic() < end, bpy.context.window_manager.diffspeaker.message
-        jobs._tick()
+        queue._tick()
         time.sleep(0.01)
 
 

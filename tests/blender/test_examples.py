@@ -5,24 +5,23 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 bpy = pytest.importorskip("bpy")
 
 from tests.blender.conftest import needs_sound  # noqa: E402
+from tests.shared import ROOT  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
 PRELUDE = """
-import runpy, sys
+import runpy, sys  # noqa: E402
 sys.path.insert(0, {root!r})
-import bpy
-import diffspeaker_blender
-from diffspeaker_blender import preferences
-from diffspeaker_blender.worker import Worker
-preferences.new_worker = lambda: Worker([sys.executable, {fake!r}])
+import bpy  # noqa: E402
+import diffspeaker_blender  # noqa: E402
+from diffspeaker_blender.settings import machine  # noqa: E402
+from diffspeaker_blender.worker.client import Worker  # noqa: E402
+machine.new_worker = lambda: Worker([sys.executable, {fake!r}])
 diffspeaker_blender.register()
 if {scene!r}:
     bpy.ops.wm.open_mainfile(filepath={scene!r})

@@ -6,13 +6,12 @@ import gc
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 
-bpy = pytest.importorskip("bpy")
+from tests.shared import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
+bpy = pytest.importorskip("bpy")
 
 
 def traces() -> dict[str, object]:
@@ -78,16 +77,16 @@ def test_ten_times_on_and_off_leaves_nothing(empty, line):
 
 def test_off_in_mid_job_ends_the_process(addon, demo, line):
     """Switching off while the model works stops it and leaves no timer."""
-    from diffspeaker_blender import jobs, plan
+    from diffspeaker_blender.jobs import plan, queue
 
     bpy.context.scene.diffspeaker.steps = 300
-    jobs.submit(plan.tasks(bpy.context, file=str(line)))
-    jobs._look()
-    process = jobs._schedule.lanes[0].worker._process
+    queue.submit(plan.tasks(bpy.context, file=str(line)))
+    queue._look()
+    process = queue._schedule.lanes[0].worker._process
     assert process.poll() is None
     addon.unregister()
     assert process.poll() is not None
-    assert not bpy.app.timers.is_registered(jobs._tick)
+    assert not bpy.app.timers.is_registered(queue._tick)
     addon.register()
 
 
@@ -102,7 +101,7 @@ def test_every_operator_has_a_tooltip_and_a_title(addon):
 
 def test_every_setting_has_a_tooltip(addon):
     """No choice, live control or preference is without an explanation."""
-    from diffspeaker_blender.preferences import DIFFSPEAKER_AP_preferences
+    from diffspeaker_blender.settings.machine import DIFFSPEAKER_AP_preferences
 
     groups = [
         bpy.context.scene.diffspeaker.bl_rna,

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 bpy = pytest.importorskip("bpy")
 
 from tests.blender.conftest import needs_sound  # noqa: E402
+from tests.shared import ROOT  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[2]
 WORKER = ROOT / ".environments" / "worker"
 PYTHONS = [WORKER / "bin" / "python", WORKER / "Scripts" / "python.exe"]
 SAMPLE = ROOT / "model" / "samples" / "vivian.flac"

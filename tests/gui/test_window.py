@@ -17,9 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.shared import shared
+from tests.shared import ROOT, shared
 
-ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 STAGE = "/tmp/stage"  # inside the window's own root
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the real Blender is for Linux")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.shared import shared
+from tests.shared import ROOT, shared
 
 Mesh = tuple[NDArray[np.float64], NDArray[np.int64]]
 
-ASSET = Path(__file__).resolve().parents[2] / "model" / "weights" / "head.npz"
+ASSET = ROOT / "model" / "weights" / "head.npz"
 
 
 def demo_head() -> Mesh:

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from model import official
-from model.checkpoint import Checkpoint
-from model.denoiser import DiffSpeaker
-from model.spec import BIWI_STYLES, VOCASET_STYLES, EncoderSpec, ModelSpec
+from model.conversion import official
+from model.network.checkpoint import Checkpoint
+from model.network.denoiser import DiffSpeaker
+from model.network.spec import BIWI_STYLES, VOCASET_STYLES, EncoderSpec, ModelSpec
 from tests.shared import shared
 
 SETTINGS = ("A", "B")

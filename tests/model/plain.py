@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from model.denoiser import DiffSpeaker, periodic_positions, step_sinusoid
-from model.diffusion import Move
+from model.network.denoiser import DiffSpeaker, periodic_positions, step_sinusoid
+from model.network.diffusion import Move
 
 
 def masks(heads: int, frames: int, period: int) -> tuple[Tensor, Tensor]:

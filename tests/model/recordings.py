@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from model import data, layouts
+from model.data import dataset, layouts
 
 CONTROLS = ("jawOpen", "mouthClose", "eyeBlinkLeft")
 VERTICES = 12
@@ -43,7 +43,7 @@ def controls(folder: Path, clips: int = 8, seconds: float = 1.6) -> Path:
                 "split": "validation" if index % 4 == 3 else "train",
             }
         )
-    data.write_manifest(
+    dataset.write_manifest(
         folder,
         entries,
         motion="controls",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.errors import ConfigError, OutputError
-from model.faces import Face
-from model.factor import factor
+from model.generation.low_rank import factor
+from model.generation.session import Session
+from model.generation.vertex_motion import with_regions
 from model.motion import Motion, resample
-from model.session import Session
-from model.vertex_motion import with_regions
+from model.rig.head_files import Face
+from tests.shared import ROOT
 
-BUNDLED_HEAD = Path(__file__).resolve().parents[2] / "model" / "weights" / "head.npz"
+BUNDLED_HEAD = ROOT / "model" / "weights" / "head.npz"
 
 
 def low_rank(frames: int, latent: int, vertices: int, seed: int = 0) -> tuple[np.ndarray, ...]:

@@ -8,10 +8,10 @@ import numpy as np
 import soundfile
 import torch
 
-from model.articulation import CONTROLS
-from model.checkpoint import save
-from model.denoiser import DiffSpeaker
-from model.spec import EncoderSpec, ModelSpec
+from model.network.checkpoint import save
+from model.network.denoiser import DiffSpeaker
+from model.network.spec import EncoderSpec, ModelSpec
+from model.rig.rig import CONTROLS
 
 HUBERT = {
     "conv_dim": [16] * 7,

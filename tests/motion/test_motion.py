@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffspeaker_blender import motion as motions_of
-from diffspeaker_blender import refine
 from diffspeaker_blender.errors import MotionError
-from diffspeaker_blender.motion import CLOSED, Adjustments, Motion, closedness, retime
+from diffspeaker_blender.motion import adjust
+from diffspeaker_blender.motion import motion as motions_of
+from diffspeaker_blender.motion.motion import CLOSED, Adjustments, Motion, closedness, retime
 from tests.strategies import motions, scene_rates, talking, tolerances
 
 
@@ -131,7 +131,7 @@ def test_retime_to_same_rate_changes_nothing(motion: Motion, start: int) -> None
 def test_smoothing_never_opens_closed_lips(motion: Motion, strength: float) -> None:
     """Rows of shut lips keep their exact pose; the rest never gets rougher."""
     shut = closedness(motion) >= CLOSED
-    smoothed = refine.smooth(motion, strength)
+    smoothed = adjust.smooth(motion, strength)
     np.testing.assert_array_equal(smoothed.weights[shut], motion.weights[shut])
     np.testing.assert_allclose(smoothed.offsets()[shut, 0], motion.offsets()[shut, 0], atol=1e-6)
 
@@ -148,7 +148,7 @@ def test_smoothing_smooths() -> None:
     def jitter(weights: np.ndarray) -> float:
         return float(np.abs(np.diff(weights, n=2, axis=0)).mean())
 
-    assert jitter(refine.smooth(rough, 1.0).weights) < 0.35 * jitter(rough.weights)
+    assert jitter(adjust.smooth(rough, 1.0).weights) < 0.35 * jitter(rough.weights)
 
 
 @given(motion=motions(), jaw=st.floats(0, 2), lips=st.floats(0, 2), whole=st.floats(0, 2))
@@ -159,7 +159,7 @@ def test_gains_keep_closed_lips_closed(
     """Whatever jaw, lips and intensity are set to, the lips (vertex 0) still meet in closures."""
     assert motion.controls is not None
     sealed = motion.controls[:, 1] == 1
-    changed = refine.adjust(motion, Adjustments(jaw=jaw, lips=lips, intensity=whole))
+    changed = adjust.adjust(motion, Adjustments(jaw=jaw, lips=lips, intensity=whole))
     opening = changed.offsets()[sealed, 0] @ motion.shapes[0, 0]  # along the jaw's way down
     assert opening.max(initial=0.0) <= 1e-8
 
@@ -169,7 +169,7 @@ def test_each_gain_moves_its_own_group() -> None:
     motion = talking(5)
 
     def factors(**gains: float) -> dict[str, float]:
-        changed = refine.adjust(motion, Adjustments(**gains))
+        changed = adjust.adjust(motion, Adjustments(**gains))
         row = np.abs(motion.weights).argmax(0)
         pairs = zip(motion.names, row, strict=True)
         return {
@@ -205,7 +205,7 @@ def test_unnamed_shapes_follow_the_regions() -> None:
         regions=regions,
         region_names=("jaw", "lips", "upper"),
     )
-    changed = refine.adjust(motion, Adjustments(jaw=2, upper=0.5)).offsets() / motion.offsets()
+    changed = adjust.adjust(motion, Adjustments(jaw=2, upper=0.5)).offsets() / motion.offsets()
     np.testing.assert_allclose(changed[:, 1:8], 2, rtol=1e-3)
     np.testing.assert_allclose(changed[:, 8:16], 1, rtol=1e-3)
     np.testing.assert_allclose(changed[:, 16:], 0.5, rtol=1e-3)
@@ -213,7 +213,7 @@ def test_unnamed_shapes_follow_the_regions() -> None:
 
 def test_offset_moves_the_motion_in_time() -> None:
     """A tenth of a second later is three frames later at 30 fps."""
-    later = refine.adjust(talking(2), Adjustments(offset=0.1))
+    later = adjust.adjust(talking(2), Adjustments(offset=0.1))
     assert retime(later, 30.0, start_frame=1)[1][0] == 4
 
 
@@ -221,8 +221,8 @@ def test_offset_moves_the_motion_in_time() -> None:
 @settings(max_examples=60, deadline=None)
 def test_thinning_holds_its_tolerance(motion: Motion, tolerance: float) -> None:
     """No vertex strays farther than stated, at any row; closures keep their exact pose."""
-    keep = refine.thin(motion, tolerance)
-    played = refine.replay(motion.weights, keep)
+    keep = adjust.thin(motion, tolerance)
+    played = adjust.replay(motion.weights, keep)
     error = np.linalg.norm(replace(motion, weights=played - motion.weights).offsets(), axis=2)
     assert error.max() <= tolerance * 1.001
     short = [run for run in motions_of.closed_runs(closedness(motion)) if run[1] - run[0] < 5]
@@ -235,7 +235,7 @@ def test_thinning_thins() -> None:
     """Half a millimetre leaves well under half of a smooth clip's keys, quickly."""
     motion = talking(9, frames=1800, closures=(100, 200, 300), vertices=300, hurry=0.4)
     began = time.perf_counter()
-    keep = refine.thin(motion, 0.5e-3)
+    keep = adjust.thin(motion, 0.5e-3)
     assert time.perf_counter() - began < 2.0
     assert keep.mean() < 0.5
 

@@ -6,13 +6,10 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from diffspeaker_blender.process import explain_exit, scrubbed_environment
-from diffspeaker_blender.wire import Progress, parse_event
-from diffspeaker_blender.worker import (
+from diffspeaker_blender.worker.client import (
     Cancelled,
     Done,
     Event,
@@ -23,9 +20,12 @@ from diffspeaker_blender.worker import (
     WorkerError,
     worker_command,
 )
+from diffspeaker_blender.worker.process import explain_exit, scrubbed_environment
+from diffspeaker_blender.worker.wire import Progress, parse_event
 from tests.clocks import allow
+from tests.shared import ROOT
 
-FAKE = Path(__file__).parent / "fakes" / "worker.py"
+FAKE = ROOT / "tests" / "fakes" / "worker.py"
 
 
 @pytest.fixture

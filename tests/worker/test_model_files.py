@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from diffspeaker_blender import catalogue
+from diffspeaker_blender.worker import model_files
 
 
 def write_model(path: Path, **spec) -> Path:
@@ -21,7 +21,7 @@ def write_model(path: Path, **spec) -> Path:
 
 def test_a_model_describes_itself(tmp_path):
     """Name, styles, licence and kind come from the header."""
-    model = catalogue.read(write_model(tmp_path / "a.safetensors", motion="controls", fps=25))
+    model = model_files.read(write_model(tmp_path / "a.safetensors", motion="controls", fps=25))
     assert (model.id, model.name, model.styles) == ("a", "Test", ("calm", "wild"))
     assert (model.motion, model.fps, model.licence) == ("controls", 25.0, "research only")
 
@@ -34,22 +34,22 @@ def test_other_files_are_left_out(tmp_path, content):
     """Empty, cut short, huge or nameless files neither show nor raise."""
     (tmp_path / "bad.safetensors").write_bytes(content)
     write_model(tmp_path / "good.safetensors")
-    names = [model.id for model in catalogue.models(tmp_path)]
-    assert [name for name in names if name != catalogue.BUNDLED] == ["good"]
+    names = [model.id for model in model_files.models(tmp_path)]
+    assert [name for name in names if name != model_files.BUNDLED] == ["good"]
 
 
 def test_a_changed_file_is_read_again(tmp_path):
     """The list follows the disk."""
     path = write_model(tmp_path / "a.safetensors", name="One")
-    assert catalogue.find("a", tmp_path).name == "One"
+    assert model_files.find("a", tmp_path).name == "One"
     write_model(path, name="Another")
-    assert catalogue.find("a", tmp_path).name == "Another"
-    assert catalogue.find(str(path), None).name == "Another"
-    assert catalogue.find("b", tmp_path) is None
+    assert model_files.find("a", tmp_path).name == "Another"
+    assert model_files.find(str(path), None).name == "Another"
+    assert model_files.find("b", tmp_path) is None
 
 
 def test_styles_have_names_for_people():
     """Dataset labels become something one can read."""
-    assert catalogue.style_label("FaceTalk_170728_03272_TA", 1) == "Speaker 1 (170728)"
-    assert catalogue.style_label("over-articulated", 2) == "Over-articulated"
-    assert catalogue.style_label("F2", 1) == "Speaker F2"
+    assert model_files.style_label("FaceTalk_170728_03272_TA", 1) == "Speaker 1 (170728)"
+    assert model_files.style_label("over-articulated", 2) == "Over-articulated"
+    assert model_files.style_label("F2", 1) == "Speaker F2"

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from diffspeaker_blender import pip_words, runtime
 from diffspeaker_blender.errors import SetupError
+from diffspeaker_blender.worker import pip_words, runtime
 
 
 def wheel(folder: Path, name: str, code: str = "", needs: str = "") -> Path:

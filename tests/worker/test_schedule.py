@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffspeaker_blender import motion
-from diffspeaker_blender.schedule import Schedule, State, Task
-from diffspeaker_blender.worker import Worker
+from diffspeaker_blender.motion import motion
+from diffspeaker_blender.worker.client import Worker
+from diffspeaker_blender.worker.schedule import Schedule, State, Task
 from tests.fakes.sound import write_test_sound
+from tests.shared import ROOT
 
-FAKE = Path(__file__).parent / "fakes" / "speaker.py"
+FAKE = ROOT / "tests" / "fakes" / "speaker.py"
 
 
 def make_worker(seconds: float = 0.0) -> Worker:

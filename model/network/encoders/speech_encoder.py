@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .errors import CheckpointError
-from .spec import EncoderSpec, ModelSpec
+from ...errors import CheckpointError
+from ..spec import EncoderSpec, ModelSpec
 
 RATE = 16_000
 FEATURE_RATE = 50.0

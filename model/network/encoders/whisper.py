@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .speech import SpeechEncoder, clip_lengths, in_windows, windows
-from .watch import UNWATCHED, Watch
+from ...progress import UNWATCHED, Watch
+from .speech_encoder import SpeechEncoder, clip_lengths, in_windows, windows
 
 RATE, FFT, HOP = 16_000, 400, 160
 OVERLAP = 200  # speech frames that two windows share

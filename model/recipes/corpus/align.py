@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from .coarticulation import Phone
-from .errors import CorpusError
+from ...errors import CorpusError
+from ...phones.coarticulation import Phone
 
 RATE = 16_000
 HOP = 0.01  # seconds per pocketsphinx frame

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import soxr
 
+from ...phones.coarticulation import Phone
 from .align import RATE
-from .coarticulation import Phone
 
 
 def change_speed(

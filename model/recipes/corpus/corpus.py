@@ -24,13 +24,13 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from ...data.dataset import read_mono
+from ...errors import CorpusError
+from ...phones.coarticulation import STYLES, Phone, life_curves, speech_curves
+from ...rig.rig import CONTROLS
 from . import augment
 from .align import RATE, align, fill_gaps
-from .articulation import CONTROLS
-from .coarticulation import STYLES, Phone, life_curves, speech_curves
-from .data import read_mono
-from .errors import CorpusError
-from .lipreader import LipReader, fit, load_encoder, measured_clips
+from .lip_reader import LipReader, fit, load_encoder, measured_clips
 from .sentences import sentences
 from .voices import Voice, installed_voices
 

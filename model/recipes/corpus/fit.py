@@ -21,12 +21,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from . import lips
-from .coarticulation import speech_curves
-from .gestures import Sounds
-from .mouthshape import lip_opening
-from .phonemes import SILENCE, SOUNDS, sound_of
-from .speaking import TIMING, Timing
+from ...evaluation import video_lips
+from ...phones.coarticulation import speech_curves
+from ...phones.gestures import Sounds
+from ...phones.mouth_opening import lip_opening
+from ...phones.phonemes import SILENCE, SOUNDS, sound_of
+from ...phones.styles import TIMING, Timing
 
 Array = npt.NDArray[np.float64]
 
@@ -89,16 +89,16 @@ class Layout:
         return replace(TIMING, **moved), sounds
 
 
-def opening(clip: lips.Recording, timing: Timing, sounds: Sounds) -> lips.Lips:
+def opening(clip: video_lips.Recording, timing: Timing, sounds: Sounds) -> video_lips.Lips:
     """Return the lips that the gestures make of a recording's phones."""
     frames = int(len(clip.samples) / clip.rate * CLOCK) + 1
     curves = speech_curves(
         clip.phones, clip.samples, clip.rate, fps=CLOCK, frames=frames, timing=timing, sounds=sounds
     )
-    return lips.Lips(lip_opening(curves), None, CLOCK)
+    return video_lips.Lips(lip_opening(curves), None, CLOCK)
 
 
-def fit(clips: Sequence[lips.Recording]) -> tuple[Timing, Sounds]:
+def fit(clips: Sequence[video_lips.Recording]) -> tuple[Timing, Sounds]:
     """Return the timing and sounds that fit recordings best."""
     from scipy.optimize import least_squares
 
@@ -120,7 +120,7 @@ def fit(clips: Sequence[lips.Recording]) -> tuple[Timing, Sounds]:
     return layout.model(found.x)
 
 
-def importance(clip: lips.Recording) -> Array:
+def importance(clip: video_lips.Recording) -> Array:
     """Return each video frame's weight (F,): 1 in and near speech, 0.5 elsewhere."""
     spoken = [phone for phone in clip.phones if sound_of(phone.name) != SILENCE]
     if not spoken:
@@ -136,12 +136,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print scores of clips left out, and the numbers fitted to all."""
-    clips = [clip for clip in lips.read(arguments.folder) if clip.phones]
+    clips = [clip for clip in video_lips.read(arguments.folder) if clip.phones]
     print("correlation with the lips as the table stands, and fitted to all other clips")
     for clip in clips:
         others = fit([other for other in clips if other is not clip]) if len(clips) > 1 else None
-        before = lips.score(clip, opening(clip, TIMING, SOUNDS))
-        after = lips.score(clip, opening(clip, *others)) if others else {"r": float("nan")}
+        before = video_lips.score(clip, opening(clip, TIMING, SOUNDS))
+        after = video_lips.score(clip, opening(clip, *others)) if others else {"r": float("nan")}
         print(f"  {clip.name}: {before['r']:.3f}  {after['r']:.3f}", flush=True)
     timing, sounds = fit(clips)
     print(timing)

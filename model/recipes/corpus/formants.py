@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from .coarticulation import Phone
+from ...phones.coarticulation import Phone
 
 Floats = npt.NDArray[np.floating]
 

@@ -17,11 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from . import augment, speech
-from .data import read_mono
-from .errors import CorpusError
-from .spec import WHISPER_TINY
-from .whisper import WhisperEncoder
+from ...data.dataset import read_mono
+from ...errors import CorpusError
+from ...network.encoders import speech_encoder
+from ...network.encoders.whisper import WhisperEncoder
+from ...network.spec import WHISPER_TINY
+from . import augment
 
 Array = npt.NDArray[np.float32]
 
@@ -65,7 +66,7 @@ class LipReader:
 def load_encoder(path: Path) -> WhisperEncoder:
     """Build the frozen Whisper encoder from a CTranslate2-style ``.npz``."""
     encoder = WhisperEncoder(WHISPER_TINY | {"energy": False})
-    tensors = speech.import_whisper(path)
+    tensors = speech_encoder.import_whisper(path)
     encoder.load_state_dict({key.removeprefix("audio_encoder."): t for key, t in tensors.items()})
     return encoder.eval()
 
@@ -81,7 +82,7 @@ def at(features: Array, times: Array) -> Array:
     """Interpolate features at the given seconds and their context → (frames, 3 · width)."""
     columns = []
     for shift in CONTEXT:
-        place = np.clip((times + shift) * speech.FEATURE_RATE, 0, len(features) - 1)
+        place = np.clip((times + shift) * speech_encoder.FEATURE_RATE, 0, len(features) - 1)
         low = np.floor(place).astype(int)
         high = np.minimum(low + 1, len(features) - 1)
         part = (place - low)[:, None]

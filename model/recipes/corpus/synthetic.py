@@ -23,12 +23,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import head, layouts
-from .articulation import CONTROLS, Rig
-from .coarticulation import STYLES, Phone, speech_curves
-from .errors import ConfigError, OutputError
+from ...data import layouts
+from ...errors import ConfigError, OutputError
+from ...phones.coarticulation import STYLES, Phone, speech_curves
+from ...phones.nonverbal import life_curves
+from ...rig import demo_head
+from ...rig.rig import CONTROLS, Rig
 from .formants import speak
-from .life import life_curves
 
 Floats = npt.NDArray[np.floating]
 
@@ -93,7 +94,7 @@ def make(
         ConfigError: the speech does not suffice.
         OutputError: the folder cannot be written.
     """
-    face = head.load()
+    face = demo_head.load()
     people = list(cast(face.vertices, seed))
     clips, seconds = 0, 0.0
     try:

@@ -17,9 +17,9 @@ from typing import Any, Protocol
 import numpy as np
 import soundfile
 
+from ...data.dataset import resampled
+from ...errors import CorpusError
 from .align import phonemizer
-from .data import resampled
-from .errors import CorpusError
 
 FLITE_SPEAKERS = ("awb", "kal16", "rms", "slt")
 

@@ -9,11 +9,23 @@ from dataclasses import replace
 
 import numpy as np
 
-from . import headhair, headloops, headmesh, headpaint, headparts, mouthparts
-from .articulation import CONTROLS, Rig
-from .head import JAW_SHAPES, REST, SEEN, Floats, Head, Integers, Part, follow, jaw_motion
-from .headmesh import Skin
+from ...rig.demo_head import (
+    JAW_SHAPES,
+    REST,
+    SEEN,
+    Floats,
+    Head,
+    Integers,
+    Part,
+    follow,
+    jaw_motion,
+)
+from ...rig.rig import CONTROLS, Rig
+from . import hair, loops, mouth_inside, parts
+from . import paint as headpaint
+from . import skin as headmesh
 from .sculpt import Array
+from .skin import Skin
 
 STILL = 1e-6
 """Shapes that move nothing further, such as the tongue's, are left out of the face, metres."""
@@ -55,7 +67,7 @@ def renew_shapes(head: Head) -> Head:
 
 def add_eyeballs(skin: Skin) -> tuple[Floats, Integers]:
     """Return the face's vertices (5023, 3) and triangles: skin, left eyeball, right eyeball."""
-    ball, faces = headloops.eyeball()
+    ball, faces = loops.eyeball()
     count = len(skin.vertices)
     vertices = np.r_[skin.vertices, ball, ball * [-1, 1, 1]]
     triangles = np.r_[skin.triangles, faces + count, faces[:, ::-1] + count + len(ball)]
@@ -74,19 +86,19 @@ def find_jaw_skin(rig: Rig, share: Array) -> Integers:
 def make_parts(skin: Skin, vertices: Floats, jaw_share: Array) -> dict[str, Part]:
     """Return the head's parts by name."""
     mouth = [skin.vertices[ring] for ring in skin.mouth]
-    teeth, gums = mouthparts.teeth_and_gums(mouth)
+    teeth, gums = mouth_inside.teeth_and_gums(mouth)
     loop = _whole_ring(skin.mouth[0], skin.mirror)
     faces = skin.triangles
-    cap, locks = headhair.hair()
+    cap, locks = hair.hair()
     return {
         "teeth": teeth,
         "gums": gums,
-        "tongue": mouthparts.tongue(mouth),
-        "mouth": mouthparts.bag(vertices[loop].astype(np.float64), loop, jaw_share[loop]),
-        "brows": headparts.brows(skin.vertices),
-        "lashes": headparts.lashes(skin.vertices[skin.eye[3]], skin.vertices, faces),
-        "ears": headparts.ears(),
-        "hair": mouthparts.join([cap, locks]),
+        "tongue": mouth_inside.tongue(mouth),
+        "mouth": mouth_inside.bag(vertices[loop].astype(np.float64), loop, jaw_share[loop]),
+        "brows": parts.brows(skin.vertices),
+        "lashes": parts.lashes(skin.vertices[skin.eye[3]], skin.vertices, faces),
+        "ears": parts.ears(),
+        "hair": mouth_inside.join([cap, locks]),
     }
 
 

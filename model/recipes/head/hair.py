@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...rig.demo_head import Part
 from . import sculpt
-from .head import Part
-from .headmesh import _axis_depth, cast
-from .headparts import MM, _gather, still, tuft
-from .mouthparts import tube
+from .mouth_inside import tube
+from .parts import MM, _gather, still, tuft
 from .sculpt import Array
+from .skin import _axis_depth, cast
 
 CENTRE = np.array([0.0, 0.030, -0.012])
 WHORL = np.array([0.10, 0.86, -0.50]) / np.linalg.norm([0.10, 0.86, -0.50])

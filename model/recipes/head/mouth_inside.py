@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .head import Floats, Integers, Part
+from ...rig.demo_head import Floats, Integers, Part
 from .sculpt import Array
 
 MM = 1e-3

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import headhair, headloops
-from .head import Floats, Integers
-from .headmesh import Skin
+from ...rig.demo_head import Floats, Integers
+from . import hair, loops
 from .sculpt import Array
+from .skin import Skin
 
 SKIN = np.array([0.640, 0.395, 0.295])
 LIPS = np.array([0.500, 0.205, 0.170])
@@ -75,7 +75,7 @@ def _skin(skin: Skin) -> Array:
     tint(LIDS, (0.031, 0.006, 0.076), 0.0135, 0.45)
     tint(LIDS, (0.026, -0.010, 0.078), 0.0110, 0.30)
     tint(NOSTRIL, (0.0066, -0.0430, 0.0940), 0.0042, 0.50)
-    scalp = headhair.covered(points)
+    scalp = hair.covered(points)
     _blend(coat, slice(None), HAIR_SHADE * 0.45, 0.92 * scalp)
     tint(MOUTH_INSIDE, (0.0715, -0.014, -0.012), 0.0085, 0.45)  # the ear's bowl
     for part in _brow_line():
@@ -111,13 +111,13 @@ def _blend(coat: Array, where: Integers | slice, colour: Array, much: float | Ar
 
 def _eyeball(points: Array, triangles: Integers) -> tuple[Array, Integers]:
     """Return the colours (546, 3) and materials of the left eyeball; the right one has the same."""
-    local = points - headloops.EYE_CENTRE
+    local = points - loops.EYE_CENTRE
     radius = np.linalg.norm(local, axis=1)
     angle = np.arccos(np.clip(local[:, 2] / radius, -1, 1))
     colours = np.tile(SCLERA, (len(points), 1))
     sides = np.clip(np.abs(local[:, 0]) / radius - 0.55, 0, 1) * 2.2
     _blend(colours, slice(None), SCLERA_CORNER, np.clip(sides, 0, 0.8))
-    inside = (angle - headloops.PUPIL) / (headloops.IRIS - headloops.PUPIL)  # 0 pupil, 1 rim
+    inside = (angle - loops.PUPIL) / (loops.IRIS - loops.PUPIL)  # 0 pupil, 1 rim
     around = np.arctan2(local[:, 1], local[:, 0])
     fibre = 0.82 + 0.18 * np.sin(16 * around + 2.0 * np.sin(5 * around))
     iris = IRIS_INNER + (IRIS - IRIS_INNER) * np.clip(inside * 1.8, 0, 1)[:, None]
@@ -128,5 +128,5 @@ def _eyeball(points: Array, triangles: Integers) -> tuple[Array, Integers]:
     colours = np.where((inside < 0.04)[:, None], PUPIL, colours)
     corner = triangles - triangles.min()
     middle = angle[corner].mean(1)
-    material = np.where(middle < headloops.IRIS, 2, 1)
-    return colours, np.where(middle < headloops.PUPIL, 3, material).astype(np.int32)
+    material = np.where(middle < loops.IRIS, 2, 1)
+    return colours, np.where(middle < loops.PUPIL, 3, material).astype(np.int32)

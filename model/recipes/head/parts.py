@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import headloops, sculpt
-from .head import Integers, Part
-from .headmesh import cast
-from .mouthparts import outward, tube
+from ...rig.demo_head import Integers, Part
+from . import loops, sculpt
+from .mouth_inside import outward, tube
 from .sculpt import Array
+from .skin import cast
 
 MM = 1e-3
 MIRROR = np.array([-1.0, 1.0, 1.0])
@@ -245,7 +245,7 @@ def lashes(edge: Array, face: Array, triangles: Integers, seed: int = 5) -> Part
             u = 0.03 + reach * (k + generator.uniform(0.2, 0.8)) / count  # outer to inner corner
             column = u * 15 if not lower else 30 - u * 15
             root = _along(edge, column)
-            out = root - headloops.EYE_CENTRE
+            out = root - loops.EYE_CENTRE
             out /= np.linalg.norm(out)
             fan = np.array([(0.5 - u) * 0.9, -0.35 if lower else 0.30, 0.55])
             way = out + fan

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import headloops, sculpt
-from .errors import ConfigError
+from ...errors import ConfigError
+from . import loops as headloops
+from . import sculpt
 from .meshing import flip_edges, in_polygon, mirror_pairs, orient, relax, spacing
 from .sculpt import Array
 

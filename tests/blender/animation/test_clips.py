@@ -11,9 +11,11 @@ import bpy
 import numpy as np
 import pytest
 
-from diffspeaker_blender import curves, refine, shape_keys, stored
+from diffspeaker_blender.animation import actions, clips
+from diffspeaker_blender.animation import storage as stored
 from diffspeaker_blender.errors import HeadError, MotionError
-from diffspeaker_blender.motion import Adjustments, Motion, retime
+from diffspeaker_blender.motion import adjust
+from diffspeaker_blender.motion.motion import Adjustments, Motion, retime
 from tests.strategies import talking
 
 
@@ -54,12 +56,12 @@ def test_every_mode_shows_the_motion(grid: SimpleNamespace, mode: str) -> None:
     """What Blender evaluates is the motion, to the stated error, negative weights included."""
     motion = speech()
     motion = replace(motion, weights=motion.weights - 0.2, controls=None)
-    applied = shape_keys.apply_motion(grid.object, motion, mode=mode, start_frame=10)
+    applied = clips.apply_motion(grid.object, motion, mode=mode, start_frame=10)
     allowed = 0.05e-3 if mode == "compact" else 2e-6
     assert worst(grid.object, grid.vertices, motion, 10) <= allowed
     assert applied.frames == (10, 69)
     assert applied.sentence().startswith("Mouth moved ")
-    assert shape_keys.verify(grid.object, applied) == ()
+    assert clips.verify(grid.object, applied) == ()
     np.testing.assert_allclose(evaluated(grid.object, 1), grid.vertices, atol=1e-7)
     np.testing.assert_allclose(evaluated(grid.object, 100), grid.vertices, atol=1e-7)
 
@@ -69,7 +71,7 @@ def test_other_rates(grid: SimpleNamespace, fps: int, base: float) -> None:
     """A 30 fps model lands right in scenes of other rates, from a fractional start."""
     bpy.context.scene.render.fps, bpy.context.scene.render.fps_base = fps, base
     motion = speech(2)
-    applied = shape_keys.apply_motion(grid.object, motion, start_frame=33.4)
+    applied = clips.apply_motion(grid.object, motion, start_frame=33.4)
     assert worst(grid.object, grid.vertices, motion, 33.4) <= 2e-6
     seconds = (applied.frames[1] - 33.4) / fps * base
     assert seconds == pytest.approx(59 / 30, abs=1.0 / fps)
@@ -77,10 +79,10 @@ def test_other_rates(grid: SimpleNamespace, fps: int, base: float) -> None:
 
 def test_one_action_one_slot_of_its_own(grid: SimpleNamespace) -> None:
     """The result is one action, marked as ours, whose slot the key reads."""
-    shape_keys.apply_motion(grid.object, speech(), action_name="Line 1")
+    clips.apply_motion(grid.object, speech(), action_name="Line 1")
     data = grid.object.data.shape_keys.animation_data
     assert data.action.name == "Line 1"
-    assert curves.is_ours(data.action)
+    assert actions.is_ours(data.action)
     assert len(bpy.data.actions) == 1
     if hasattr(data, "action_slot"):
         assert data.action_slot.target_id_type == "KEY"
@@ -102,7 +104,7 @@ def snapshot(obj: bpy.types.Object) -> dict[str, object]:
         "active": obj.active_shape_key.name,
         "drivers": [d.data_path for d in key.animation_data.drivers],
         "selected": obj.select_get(),
-        "actions": {a.name for a in bpy.data.actions if not curves.is_ours(a)},
+        "actions": {a.name for a in bpy.data.actions if not actions.is_ours(a)},
     }
 
 
@@ -124,23 +126,23 @@ def test_the_users_work_survives(grid: SimpleNamespace) -> None:
     """Apply, apply again, adjust and remove: keys, drivers, order, selection and actions stay."""
     obj = users_head(grid)
     before = snapshot(obj)
-    shape_keys.apply_motion(obj, speech(), clip="line")
+    clips.apply_motion(obj, speech(), clip="line")
     assert snapshot(obj) == before
     names = [block.name for block in obj.data.shape_keys.key_blocks]
-    shape_keys.apply_motion(obj, speech(), clip="line")
+    clips.apply_motion(obj, speech(), clip="line")
     assert [block.name for block in obj.data.shape_keys.key_blocks] == names
-    shape_keys.adjust_clip(obj, "line", Adjustments(jaw=0.5))
+    clips.adjust_clip(obj, "line", Adjustments(jaw=0.5))
     assert snapshot(obj) == before
-    assert shape_keys.remove_motion(obj) == len(names) - 4
+    assert clips.remove_motion(obj) == len(names) - 4
     assert snapshot(obj) == before
     assert not [name for name in obj.data.shape_keys.keys() if "diffspeaker" in name]  # noqa: SIM118
-    assert not [action for action in bpy.data.actions if curves.is_ours(action)]
+    assert not [action for action in bpy.data.actions if actions.is_ours(action)]
 
 
 def test_removing_leaves_nothing_on_a_bare_head(grid: SimpleNamespace) -> None:
     """A head that had no shape keys has none afterwards, Basis included."""
-    shape_keys.apply_motion(grid.object, speech())
-    shape_keys.remove_motion(grid.object)
+    clips.apply_motion(grid.object, speech())
+    clips.remove_motion(grid.object)
     assert grid.object.data.shape_keys is None
     assert len(bpy.data.actions) == 0
 
@@ -153,14 +155,14 @@ def test_users_action_on_the_keys_plays_on(grid: SimpleNamespace) -> None:
         block.value = value
         block.keyframe_insert("value", frame=frame)
     theirs = obj.data.shape_keys.animation_data.action
-    applied = shape_keys.apply_motion(obj, speech(), clip="line", start_frame=10)
+    applied = clips.apply_motion(obj, speech(), clip="line", start_frame=10)
     assert obj.data.shape_keys.animation_data.action == theirs
-    assert shape_keys.verify(obj, applied) == ()
+    assert clips.verify(obj, applied) == ()
     bpy.context.scene.frame_set(30)
     assert block.value == pytest.approx(1.0)
     jaw = obj.data.shape_keys.key_blocks["jawOpen"]
     assert jaw.value == pytest.approx(float(speech().weights[20, 0]), abs=1e-4)
-    shape_keys.remove_motion(obj)
+    clips.remove_motion(obj)
     assert not len(obj.data.shape_keys.animation_data.nla_tracks)
     assert theirs.name in bpy.data.actions
 
@@ -168,16 +170,16 @@ def test_users_action_on_the_keys_plays_on(grid: SimpleNamespace) -> None:
 def test_nla_strip(grid: SimpleNamespace) -> None:
     """With `nla` each clip has its action on a strip, and both play."""
     first, second = speech(1), speech(2)
-    one = shape_keys.apply_motion(grid.object, first, clip="a", nla=True, start_frame=1)
-    two = shape_keys.apply_motion(grid.object, second, clip="b", nla=True, start_frame=101)
+    one = clips.apply_motion(grid.object, first, clip="a", nla=True, start_frame=1)
+    two = clips.apply_motion(grid.object, second, clip="b", nla=True, start_frame=101)
     data = grid.object.data.shape_keys.animation_data
     assert data.action is None
     assert [strip.name for track in data.nla_tracks for strip in track.strips] == ["a", "b"]
     assert worst(grid.object, grid.vertices, first, 1) <= 2e-6
     assert worst(grid.object, grid.vertices, second, 101) <= 2e-6
-    assert shape_keys.verify(grid.object, one) == shape_keys.verify(grid.object, two) == ()
+    assert clips.verify(grid.object, one) == clips.verify(grid.object, two) == ()
     np.testing.assert_allclose(evaluated(grid.object, 90), grid.vertices, atol=1e-6)
-    shape_keys.remove_motion(grid.object, "a")
+    clips.remove_motion(grid.object, "a")
     assert len(bpy.data.actions) == 1
     assert worst(grid.object, grid.vertices, second, 101) <= 2e-6
 
@@ -189,14 +191,14 @@ def test_a_name_the_user_took(grid: SimpleNamespace) -> None:
     theirs = obj.shape_key_add(name="jawOpen")
     theirs.points[0].co.x += 0.5
     theirs.value = 0.0
-    applied = shape_keys.apply_motion(obj, speech(), clip="line")
+    applied = clips.apply_motion(obj, speech(), clip="line")
     assert applied.keys[0] == "jawOpen.001"
     assert worst(obj, grid.vertices, speech()) <= 2e-6
-    shape_keys.remove_motion(obj)
+    clips.remove_motion(obj)
     assert [block.name for block in obj.data.shape_keys.key_blocks] == ["Basis", "jawOpen"]
-    applied = shape_keys.apply_motion(obj, speech(), clip="line", reuse=True)
+    applied = clips.apply_motion(obj, speech(), clip="line", reuse=True)
     assert applied.keys[0] == "jawOpen"
-    shape_keys.remove_motion(obj)
+    clips.remove_motion(obj)
     assert obj.data.shape_keys.key_blocks["jawOpen"].points[0].co.x == pytest.approx(0.5 - 0.1)
 
 
@@ -211,13 +213,13 @@ def test_a_head_that_comes_with_its_keys(grid: SimpleNamespace) -> None:
         block = obj.shape_key_add(name=name)
         block.points.foreach_set("co", (grid.vertices + shape).ravel())
         block.value = 0.0
-    applied = shape_keys.apply_motion(obj, motion, clip="line")
+    applied = clips.apply_motion(obj, motion, clip="line")
     assert applied.keys == (*motion.names, "tongueOut")
     assert len(obj.data.shape_keys.key_blocks) == 8
     assert worst(obj, grid.vertices, speech()) <= 2e-6
     bpy.context.scene.frame_set(10)
     assert obj.data.shape_keys.key_blocks["tongueOut"].value > 0.1
-    shape_keys.remove_motion(obj)
+    clips.remove_motion(obj)
     assert len(obj.data.shape_keys.key_blocks) == 8
     np.testing.assert_allclose(evaluated(obj, 10), grid.vertices, atol=1e-7)
 
@@ -231,10 +233,10 @@ def test_a_given_head_of_another_version(grid: SimpleNamespace) -> None:
         block.points.foreach_set("co", (grid.vertices + 0.8 * shape).ravel())
         block.value = 0.0
     obj.data.shape_keys[stored.GIVEN] = True
-    applied = shape_keys.apply_motion(obj, motion, clip="line")
+    applied = clips.apply_motion(obj, motion, clip="line")
     assert applied.keys == motion.names
     assert worst(obj, grid.vertices, speech()) <= 2e-6
-    shape_keys.remove_motion(obj)
+    clips.remove_motion(obj)
     assert len(obj.data.shape_keys.key_blocks) == 7
 
 
@@ -243,16 +245,16 @@ def test_clips_share_a_head(grid: SimpleNamespace) -> None:
     one, two = speech(1), speech(2)
     two = replace(two, shapes=one.shapes)
     obj = grid.object
-    shape_keys.apply_motion(obj, one, clip="one", start_frame=1)
-    shape_keys.apply_motion(obj, two, clip="two", start_frame=61)  # touching
+    clips.apply_motion(obj, one, clip="one", start_frame=1)
+    clips.apply_motion(obj, two, clip="two", start_frame=61)  # touching
     assert len(obj.data.shape_keys.key_blocks) == 7
-    assert shape_keys.clips(obj) == ("one", "two")
+    assert clips.clips(obj) == ("one", "two")
     assert worst(obj, grid.vertices, one, 1) <= 2e-6
     assert worst(obj, grid.vertices, two, 61) <= 2e-6
-    shape_keys.apply_motion(obj, two, clip="one", start_frame=1)
+    clips.apply_motion(obj, two, clip="one", start_frame=1)
     assert worst(obj, grid.vertices, two, 1) <= 2e-6
     assert worst(obj, grid.vertices, two, 61) <= 2e-6
-    shape_keys.remove_motion(obj, "two")
+    clips.remove_motion(obj, "two")
     assert worst(obj, grid.vertices, two, 1) <= 2e-6
     np.testing.assert_allclose(evaluated(obj, 70), grid.vertices, atol=1e-6)
     np.testing.assert_allclose(evaluated(obj, 64), grid.vertices, atol=1e-6)
@@ -261,8 +263,8 @@ def test_clips_share_a_head(grid: SimpleNamespace) -> None:
 def test_clips_with_other_shapes_do_not_disturb(grid: SimpleNamespace) -> None:
     """Two takes whose shapes have the same names but differ each keep their own."""
     one, two = speech(1), speech(2)
-    shape_keys.apply_motion(grid.object, one, clip="one", start_frame=1)
-    shape_keys.apply_motion(grid.object, two, clip="two", start_frame=100)
+    clips.apply_motion(grid.object, one, clip="one", start_frame=1)
+    clips.apply_motion(grid.object, two, clip="two", start_frame=100)
     assert worst(grid.object, grid.vertices, one, 1) <= 2e-6
     assert worst(grid.object, grid.vertices, two, 100) <= 2e-6
 
@@ -272,9 +274,9 @@ def test_a_later_clip_takes_over_its_frames(grid: SimpleNamespace) -> None:
     one, two = speech(1), speech(2)
     two = replace(two, shapes=one.shapes)
     obj = grid.object
-    shape_keys.apply_motion(obj, one, clip="one", start_frame=1)
-    shape_keys.apply_motion(obj, two, clip="two", start_frame=31)
-    shape_keys.adjust_clip(obj, "one", Adjustments())
+    clips.apply_motion(obj, one, clip="one", start_frame=1)
+    clips.apply_motion(obj, two, clip="two", start_frame=31)
+    clips.adjust_clip(obj, "one", Adjustments())
     assert worst(obj, grid.vertices, two, 31) <= 2e-6
     wanted = one.offsets()[9]
     np.testing.assert_allclose(evaluated(obj, 10) - grid.vertices, wanted, atol=2e-6)
@@ -283,15 +285,15 @@ def test_a_later_clip_takes_over_its_frames(grid: SimpleNamespace) -> None:
 def test_live_controls_need_no_model(grid: SimpleNamespace) -> None:
     """Gains and offset are applied from the stored motion; neutral settings bring it back."""
     obj, motion = grid.object, speech()
-    shape_keys.apply_motion(obj, motion, clip="line", start_frame=5)
+    clips.apply_motion(obj, motion, clip="line", start_frame=5)
     changed = Adjustments(intensity=1.5, jaw=0.5, offset=0.2, smoothing=0.5)
-    shape_keys.adjust_clip(obj, "line", changed)
-    assert worst(obj, grid.vertices, refine.adjust(motion, changed), 5) <= 2e-6
-    stored = shape_keys.load_stored(obj, "line")
+    clips.adjust_clip(obj, "line", changed)
+    assert worst(obj, grid.vertices, adjust.adjust(motion, changed), 5) <= 2e-6
+    stored = clips.load_stored(obj, "line")
     assert stored is not None
     assert stored[1] == changed
     np.testing.assert_array_equal(stored[0].weights, motion.weights)
-    shape_keys.adjust_clip(obj, "line", Adjustments())
+    clips.adjust_clip(obj, "line", Adjustments())
     assert worst(obj, grid.vertices, motion, 5) <= 2e-6
     np.testing.assert_allclose(evaluated(obj, 75), grid.vertices, atol=1e-6)
 
@@ -307,76 +309,76 @@ def test_live_controls_of_regions(grid: SimpleNamespace) -> None:
         regions=regions,
         region_names=("jaw", "upper"),
     )
-    shape_keys.apply_motion(grid.object, motion, mode="compact", clip="line")
+    clips.apply_motion(grid.object, motion, mode="compact", clip="line")
     half = Adjustments(jaw=0.5)
-    shape_keys.adjust_clip(grid.object, "line", half)
-    assert worst(grid.object, grid.vertices, refine.adjust(motion, half)) <= 2e-6
-    shape_keys.adjust_clip(grid.object, "line", Adjustments())
+    clips.adjust_clip(grid.object, "line", half)
+    assert worst(grid.object, grid.vertices, adjust.adjust(motion, half)) <= 2e-6
+    clips.adjust_clip(grid.object, "line", Adjustments())
     assert worst(grid.object, grid.vertices, motion) <= 2e-6
 
 
 def test_hand_edits_survive_live_controls(grid: SimpleNamespace) -> None:
     """A curve the animator edited is noticed and left alone; the others follow the control."""
     obj = grid.object
-    applied = shape_keys.apply_motion(obj, speech(), clip="line")
-    assert shape_keys.edited(obj, "line") == ()
+    applied = clips.apply_motion(obj, speech(), clip="line")
+    assert clips.edited(obj, "line") == ()
     key = obj.data.shape_keys
-    bag = curves.channels(
-        key.animation_data.action, curves.slot_of(key.animation_data.action, key.animation_data)
+    bag = actions.channels(
+        key.animation_data.action, actions.slot_of(key.animation_data.action, key.animation_data)
     )
     bag.fcurves.find('key_blocks["mouthPucker"].value').keyframe_points[12].co.y = 0.9
-    assert shape_keys.edited(obj, "line") == ("mouthPucker",)
-    shape_keys.adjust_clip(obj, "line", Adjustments(intensity=0.0))
+    assert clips.edited(obj, "line") == ("mouthPucker",)
+    clips.adjust_clip(obj, "line", Adjustments(intensity=0.0))
     bpy.context.scene.frame_set(11)
     pucker = bag.fcurves.find('key_blocks["mouthPucker"].value')
     assert pucker.keyframe_points[12].co.y == pytest.approx(0.9)
-    assert shape_keys.edited(obj, "line") == ("mouthPucker",)
+    assert clips.edited(obj, "line") == ("mouthPucker",)
     assert key.key_blocks["jawOpen"].value == 0
     assert applied.keys[2] == "mouthPucker"
 
 
 def test_sculpted_keys_survive_a_new_take(grid: SimpleNamespace) -> None:
     """A shape the animator improved is not overwritten by the next take on the same head."""
-    shape_keys.apply_motion(grid.object, speech(), clip="line")
+    clips.apply_motion(grid.object, speech(), clip="line")
     point = grid.object.data.shape_keys.key_blocks["jawOpen"].points[7]
     point.co.z = 0.5
     take = replace(speech(), weights=speech().weights * 0.5)
-    shape_keys.apply_motion(grid.object, take, clip="line")
+    clips.apply_motion(grid.object, take, clip="line")
     assert grid.object.data.shape_keys.key_blocks["jawOpen"].points[7].co.z == 0.5
 
 
 def test_thin_keys(grid: SimpleNamespace) -> None:
     """Thinned keys are fewer and hold the stated millimetres."""
     motion = speech(frames=200, hurry=0.3)
-    full = shape_keys.apply_motion(grid.object, motion, clip="line")
+    full = clips.apply_motion(grid.object, motion, clip="line")
     unit = 1000.0
-    thinned = shape_keys.apply_motion(grid.object, motion, clip="line", tolerance=0.5)
+    thinned = clips.apply_motion(grid.object, motion, clip="line", tolerance=0.5)
     assert thinned.keyframes < 0.7 * full.keyframes
     assert worst(grid.object, grid.vertices, motion) <= 0.5 / unit + 1e-6
 
 
 def test_motion_survives_the_file(grid: SimpleNamespace, tmp_path: Path) -> None:
     """After saving and opening, the clip can still be adjusted and removed."""
-    shape_keys.apply_motion(grid.object, speech(), clip="Zeile 1 – über")
+    clips.apply_motion(grid.object, speech(), clip="Zeile 1 – über")
     path = tmp_path / "wörk file.blend"
     bpy.ops.wm.save_as_mainfile(filepath=str(path))
     bpy.ops.wm.open_mainfile(filepath=str(path))
     obj = bpy.data.objects["Face"]
-    assert shape_keys.clips(obj) == ("Zeile 1 – über",)
+    assert clips.clips(obj) == ("Zeile 1 – über",)
     half = Adjustments(intensity=0.5)
-    shape_keys.adjust_clip(obj, "Zeile 1 – über", half)
-    assert worst(obj, grid.vertices, refine.adjust(speech(), half)) <= 2e-6
-    shape_keys.remove_motion(obj)
+    clips.adjust_clip(obj, "Zeile 1 – über", half)
+    assert worst(obj, grid.vertices, adjust.adjust(speech(), half)) <= 2e-6
+    clips.remove_motion(obj)
     assert obj.data.shape_keys is None
 
 
 def test_a_copied_head_keeps_its_own_motion(grid: SimpleNamespace) -> None:
     """Removing the speech of a full copy leaves the original speaking."""
-    shape_keys.apply_motion(grid.object, speech(), clip="line")
+    clips.apply_motion(grid.object, speech(), clip="line")
     copy = grid.object.copy()
     copy.data = grid.object.data.copy()
     bpy.context.collection.objects.link(copy)
-    shape_keys.remove_motion(copy)
+    clips.remove_motion(copy)
     assert worst(grid.object, grid.vertices, speech()) <= 2e-6
 
 
@@ -403,7 +405,7 @@ def spoil(obj: bpy.types.Object, how: str) -> None:
         track.strips.new("Solo", 1, bpy.data.actions.new("Other"))
         track.is_solo = True
     elif how == "curves-muted":
-        curves.channels(data.action, curves.slot_of(data.action, data)).fcurves[0].mute = True
+        actions.channels(data.action, actions.slot_of(data.action, data)).fcurves[0].mute = True
     elif how == "driven":
         key.driver_add('key_blocks["jawOpen"].value').driver.expression = "0.0"
     elif how == "cache":
@@ -421,15 +423,15 @@ def spoil(obj: bpy.types.Object, how: str) -> None:
 def test_why_nothing_moves(grid: SimpleNamespace, how: str) -> None:
     """Each way to silence a face is found, named and mended by its own button."""
     obj = grid.object
-    applied = shape_keys.apply_motion(obj, speech(), clip="line")
+    applied = clips.apply_motion(obj, speech(), clip="line")
     spoil(obj, how)
-    findings = shape_keys.verify(obj, applied)
+    findings = clips.verify(obj, applied)
     assert [finding.code for finding in findings] == [how] or (
         how == "wrong-action" and findings[0].code in ("wrong-action", "no-action")
     )
     assert findings[0].fix_label
-    shape_keys.fix(obj, findings[0].fix)
-    assert shape_keys.verify(obj, applied) == ()
+    clips.fix(obj, findings[0].fix)
+    assert clips.verify(obj, applied) == ()
 
 
 def test_refusals_change_nothing(grid: SimpleNamespace) -> None:
@@ -437,16 +439,16 @@ def test_refusals_change_nothing(grid: SimpleNamespace) -> None:
     obj = grid.object
     bpy.ops.object.mode_set(mode="EDIT")
     with pytest.raises(HeadError, match="Edit Mode"):
-        shape_keys.apply_motion(obj, speech())
+        clips.apply_motion(obj, speech())
     bpy.ops.object.mode_set(mode="OBJECT")
     with pytest.raises(MotionError, match="600"):
-        shape_keys.apply_motion(obj, talking(1, vertices=599))
+        clips.apply_motion(obj, talking(1, vertices=599))
     with pytest.raises(MotionError, match="no stored motion"):
         obj.shape_key_add(name="Basis")
-        shape_keys.adjust_clip(obj, "line", Adjustments())
+        clips.adjust_clip(obj, "line", Adjustments())
     obj.data.shape_keys.use_relative = False
     with pytest.raises(HeadError, match="absolute"):
-        shape_keys.apply_motion(obj, speech())
+        clips.apply_motion(obj, speech())
     assert len(bpy.data.actions) == 0
 
 
@@ -466,7 +468,7 @@ def test_a_minute_is_written_in_a_moment() -> None:
         controls=None,
     )
     began = time.process_time()
-    shape_keys.apply_motion(obj, wide, mode="named", clip="line")
+    clips.apply_motion(obj, wide, mode="named", clip="line")
     took = time.process_time() - began
     print(f"keys of 60 s, 60 shapes: {took * 1000:.0f} ms")
     assert took < 0.9

@@ -9,10 +9,10 @@ import bpy
 import numpy as np
 import pytest
 
-from diffspeaker_blender import pointcache
+from diffspeaker_blender.animation import point_cache
 from diffspeaker_blender.errors import ExportError
-from diffspeaker_blender.motion import retime
-from tests.blender.test_shape_keys import evaluated, worst
+from diffspeaker_blender.motion.motion import retime
+from tests.blender.animation.test_clips import evaluated, worst
 from tests.strategies import talking
 
 
@@ -24,18 +24,18 @@ def test_cache_is_exact(
     """What the modifier shows is the motion at every frame, and rest elsewhere."""
     bpy.context.scene.render.fps = fps
     motion = talking(1, 60, vertices=600)
-    path = pointcache.write_cache(
+    path = point_cache.write_cache(
         motion, grid.vertices, tmp_path / f"häd{suffix}", fps=fps, start_frame=start
     )
     grid.object.modifiers.new("Triangulate", "TRIANGULATE")
-    modifier = pointcache.apply_cache(grid.object, path, start)
+    modifier = point_cache.apply_cache(grid.object, path, start)
     assert next(iter(grid.object.modifiers)) == modifier
     assert worst(grid.object, grid.vertices, motion, start) < 1e-6
     last = int(retime(motion, fps, start_frame=start)[1][-1])
     np.testing.assert_allclose(evaluated(grid.object, last + 20), grid.vertices, atol=1e-7)
     np.testing.assert_allclose(evaluated(grid.object, 0), grid.vertices, atol=1e-7)
-    assert pointcache.remove_cache(grid.object)
-    assert not pointcache.remove_cache(grid.object)
+    assert point_cache.remove_cache(grid.object)
+    assert not point_cache.remove_cache(grid.object)
     assert [m.name for m in grid.object.modifiers] == ["Triangulate"]
 
 
@@ -43,9 +43,9 @@ def test_refusals(grid: SimpleNamespace, tmp_path: Path) -> None:
     """A wrong name, a wrong mesh and a folder that cannot be: one sentence each, nothing left."""
     motion = talking(1, 10, vertices=600)
     with pytest.raises(ExportError, match=r"\.pc2 or \.mdd"):
-        pointcache.write_cache(motion, grid.vertices, tmp_path / "a.abc", fps=24)
+        point_cache.write_cache(motion, grid.vertices, tmp_path / "a.abc", fps=24)
     with pytest.raises(ExportError, match="600"):
-        pointcache.write_cache(motion, grid.vertices[:-1], tmp_path / "a.pc2", fps=24)
+        point_cache.write_cache(motion, grid.vertices[:-1], tmp_path / "a.pc2", fps=24)
     (tmp_path / "file").touch()
     with pytest.raises(ExportError, match="could not be written"):
-        pointcache.write_cache(motion, grid.vertices, tmp_path / "file" / "a.pc2", fps=24)
+        point_cache.write_cache(motion, grid.vertices, tmp_path / "file" / "a.pc2", fps=24)

@@ -20,7 +20,7 @@ def lines(tmp_path, line):
 
 
 def run(*words):
-    from diffspeaker_blender import command
+    from diffspeaker_blender.batch import command
 
     return command.main([str(word) for word in words])
 

@@ -7,11 +7,13 @@ import pytest
 
 bpy = pytest.importorskip("bpy", reason="needs Blender's Python module")
 
-from diffspeaker_blender import demo_head, export, shape_keys  # noqa: E402
+from diffspeaker_blender.animation import clips  # noqa: E402
+from diffspeaker_blender.character import demo_head  # noqa: E402
+from diffspeaker_blender.character.head import check_head  # noqa: E402
 from diffspeaker_blender.errors import HeadError  # noqa: E402
-from diffspeaker_blender.head import check_head  # noqa: E402
-from diffspeaker_blender.motion import Motion  # noqa: E402
-from model import head as heads  # noqa: E402
+from diffspeaker_blender.export import export  # noqa: E402
+from diffspeaker_blender.motion.motion import Motion  # noqa: E402
+from model.rig import demo_head as heads  # noqa: E402
 
 
 @pytest.fixture
@@ -110,12 +112,12 @@ def test_a_motion_drives_the_heads_own_keys_and_its_parts(face):
     keys = [key.name for key in face.data.shape_keys.key_blocks]
     mouth = part(face, "Mouth")
     at_rest = evaluated(mouth)
-    applied = shape_keys.apply_motion(face, motion)
+    applied = clips.apply_motion(face, motion)
     assert set(applied.keys) == set(names)
     assert [key.name for key in face.data.shape_keys.key_blocks] == keys
     bpy.context.scene.frame_set(applied.frames[1])
     assert np.linalg.norm(evaluated(mouth) - at_rest, axis=1).max() > 0.008
-    shape_keys.remove_motion(face)
+    clips.remove_motion(face)
     assert [key.name for key in face.data.shape_keys.key_blocks] == keys
 
 
@@ -218,7 +220,7 @@ def test_the_parts_follow_in_every_mode(face, mode):
         ("jawOpen",),
         30.0,
     )
-    applied = shape_keys.apply_motion(face, motion, mode=mode)
+    applied = clips.apply_motion(face, motion, mode=mode)
     teeth, moved = part(face, "Mouth"), []
     for frame in range(1, 24):
         bpy.context.scene.frame_set(frame)
@@ -233,4 +235,4 @@ def test_a_head_without_parts_keeps_its_compact_keys(face):
     """The remark is for heads that something follows; a lone face is written as asked."""
     for child in list(face.children):
         bpy.data.objects.remove(child)
-    assert shape_keys.followed(face) == {}
+    assert clips.followed(face) == {}

@@ -10,11 +10,11 @@ import bpy
 import numpy as np
 import pytest
 
-from diffspeaker_blender import flame_files, head
+from diffspeaker_blender.character import flame_files, head
 from diffspeaker_blender.errors import HeadError
-from tests.shared import shared
+from tests.shared import ROOT, shared
 
-DEMO = Path(__file__).resolve().parents[2] / "model" / "weights" / "head.npz"
+DEMO = ROOT / "model" / "weights" / "head.npz"
 
 
 def make(vertices: np.ndarray, triangles: np.ndarray, name: str = "Head") -> bpy.types.Object:

@@ -13,10 +13,12 @@ import bpy
 import numpy as np
 import pytest
 
-from diffspeaker_blender import export, shape_keys, sound
+from diffspeaker_blender.animation import clips
 from diffspeaker_blender.errors import ExportError
-from diffspeaker_blender.motion import Motion
-from tests.blender.test_shape_keys import evaluated
+from diffspeaker_blender.export import export
+from diffspeaker_blender.motion.motion import Motion
+from diffspeaker_blender.sound import clip as sound
+from tests.blender.animation.test_clips import evaluated
 from tests.strategies import talking
 
 CLOSE = 0.1e-3
@@ -27,7 +29,7 @@ def speak(grid: SimpleNamespace, seed: int = 1, **options: object) -> Motion:
     """Let the sheet speak three seconds from frame 11 on, at 30 fps."""
     bpy.context.scene.render.fps = 30
     motion = talking(seed, 90, vertices=600, closures=(20, 41))
-    shape_keys.apply_motion(grid.object, motion, clip="line", start_frame=11, **options)
+    clips.apply_motion(grid.object, motion, clip="line", start_frame=11, **options)
     return motion
 
 
@@ -166,7 +168,7 @@ def test_negative_weights_can_be_avoided(grid: SimpleNamespace, tmp_path: Path) 
     bpy.context.scene.render.fps = 30
     motion = talking(1, 90, vertices=600)
     motion = replace(motion, weights=motion.weights - 0.3, controls=None)
-    shape_keys.apply_motion(grid.object, motion, clip="line", start_frame=11)
+    clips.apply_motion(grid.object, motion, clip="line", start_frame=11)
     before = state()
     signed = export.export([grid.object], tmp_path / "signed.glb")
     assert "Non-Negative" in signed.remarks[0]

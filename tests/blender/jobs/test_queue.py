@@ -19,7 +19,8 @@ def status():
 
 def submit(line, steps=0, **given):
     """Queue a job as the button does."""
-    from diffspeaker_blender import jobs, plan
+    from diffspeaker_blender.jobs import plan
+    from diffspeaker_blender.jobs import queue as jobs
 
     bpy.context.scene.diffspeaker.steps = steps
     jobs.submit(plan.tasks(bpy.context, file=str(line), **given))
@@ -69,9 +70,9 @@ def test_jobs_queue_behind_one_another(addon, demo, line):
         jobs = submit(other, steps=2, start=start)
     assert status().waiting == 2
     pump(lambda: not jobs.busy())
-    from diffspeaker_blender import shape_keys
+    from diffspeaker_blender.animation import clips
 
-    assert shape_keys.clips(demo) == ("1", "51", "101")
+    assert clips.clips(demo) == ("1", "51", "101")
 
 
 def test_another_file_in_mid_job_does_no_harm(addon, demo, line, tmp_path):
@@ -103,7 +104,8 @@ def test_a_head_that_is_gone_is_told(addon, demo, line):
 @needs_sound
 def test_a_strip_that_moved_meanwhile_is_followed(addon, demo, line):
     """The keys go where the sound is now."""
-    from diffspeaker_blender import jobs, plan
+    from diffspeaker_blender.jobs import plan
+    from diffspeaker_blender.jobs import queue as jobs
 
     scene = bpy.context.scene
     editor = scene.sequence_editor_create()
@@ -124,7 +126,7 @@ def test_a_strip_that_moved_meanwhile_is_followed(addon, demo, line):
 
 def test_no_look_of_the_timer_takes_long(addon, demo, line):
     """From click to keys the main thread is never held 50 ms, but for the writing of the keys."""
-    from diffspeaker_blender import jobs
+    from diffspeaker_blender.jobs import queue as jobs
 
     worst, looks = 0.0, []
     submit(line)
@@ -142,15 +144,15 @@ def test_no_look_of_the_timer_takes_long(addon, demo, line):
 
 def test_the_slow_part_is_left_to_a_thread(addon, demo, line, monkeypatch):
     """Retiming, compacting and thinning never run on the main thread."""
-    from diffspeaker_blender import shaping
+    from diffspeaker_blender.motion import keys
 
-    shape, threads = shaping.shape, []
+    shape, threads = keys.shape, []
 
     def watched(*given):
         threads.append(threading.current_thread())
         return shape(*given)
 
-    monkeypatch.setattr(shaping, "shape", watched)
+    monkeypatch.setattr(keys, "shape", watched)
     jobs = submit(line)
     pump(lambda: not jobs.busy())
     assert len(threads) == 1
@@ -169,21 +171,21 @@ def test_click_to_keys_costs_little_beside_the_model(addon, demo, line):
 
 def test_a_finished_job_leaves_no_files(addon, demo, line):
     """The job's folder and the worker's are empty afterwards."""
-    from diffspeaker_blender import preferences
+    from diffspeaker_blender.settings import machine
 
     jobs = submit(line)
     pump(lambda: not jobs.busy())
-    assert list(preferences.work_folder().iterdir()) == []
+    assert list(machine.work_folder().iterdir()) == []
 
 
 def test_an_idle_worker_is_let_go(addon, demo, line, monkeypatch):
     """After the minutes of the preferences the memory is free again."""
-    from diffspeaker_blender import preferences
+    from diffspeaker_blender.settings import machine
 
     jobs = submit(line)
     pump(lambda: not jobs.busy())
     assert jobs._tick() == jobs.IDLE_TICK
-    monkeypatch.setattr(preferences, "get", lambda: preferences.Defaults(keep_warm=0.0))
+    monkeypatch.setattr(machine, "get", lambda: machine.Defaults(keep_warm=0.0))
     jobs._tick()
     assert jobs._schedule is None
 

@@ -9,8 +9,9 @@ import bpy
 import numpy as np
 import pytest
 
-from diffspeaker_blender import audio, sound
 from diffspeaker_blender.errors import AudioError
+from diffspeaker_blender.sound import clip as sound
+from diffspeaker_blender.sound import sources
 
 RATE = 16_000
 needs_mixer = pytest.mark.skipif(
@@ -59,7 +60,7 @@ def handles(strip: bpy.types.Strip, first: int, last: int) -> None:
         strip.frame_final_start, strip.frame_final_end = first, last
 
 
-def heard(clip: audio.AudioClip, folder: Path) -> np.ndarray:
+def heard(clip: sources.AudioClip, folder: Path) -> np.ndarray:
     """Return the clip's samples, read the way the worker would be told to."""
     return clip.decoded(folder).samples
 
@@ -82,7 +83,7 @@ def test_trimmed_strips_are_exact(file: Path, tmp_path: Path, first: int, last: 
     """The span of the file is what Blender plays, to the sample, also past the file's ends."""
     strip = add(file)
     handles(strip, first, last)
-    clip = audio.strip_clip(bpy.context.scene, strip)
+    clip = sources.strip_clip(bpy.context.scene, strip)
     assert clip.start == pytest.approx(first / 25)
     assert clip.duration == pytest.approx((last - first) / 25)
     mine = heard(clip, tmp_path)
@@ -104,8 +105,8 @@ def test_moved_and_trimmed_inside(file: Path, tmp_path: Path) -> None:
         strip.animation_offset_start = 5
     if hasattr(strip, "sound_offset"):
         strip.sound_offset = 0.13
-    clip = audio.strip_clip(bpy.context.scene, strip)
-    first, last = (int(frame) for frame in audio.place(strip))
+    clip = sources.strip_clip(bpy.context.scene, strip)
+    first, last = (int(frame) for frame in sources.place(strip))
     wanted = mixdown(bpy.context.scene, first, last, tmp_path)
     mine = heard(clip, tmp_path)
     assert np.abs(wanted).max() > 0.01
@@ -118,7 +119,7 @@ def test_fps_base_counts(file: Path, tmp_path: Path) -> None:
     """At 29.97 the frames are a little longer than at 30."""
     bpy.context.scene.render.fps_base = 1.001
     strip = add(file)
-    clip = audio.strip_clip(bpy.context.scene, strip)
+    clip = sources.strip_clip(bpy.context.scene, strip)
     assert clip.start == pytest.approx(11 * 1.001 / 25)
 
 
@@ -128,7 +129,7 @@ def test_only_the_chosen_strip_is_heard(file: Path, tmp_path: Path) -> None:
     strip = add(file)
     add(write_wav(tmp_path / "music.wav", tone(seed=5)), channel=2, name="Music")
     np.testing.assert_allclose(
-        heard(audio.strip_clip(bpy.context.scene, strip), tmp_path), tone(), atol=1e-3
+        heard(sources.strip_clip(bpy.context.scene, strip), tmp_path), tone(), atol=1e-3
     )
 
 
@@ -137,10 +138,10 @@ def test_stereo_is_averaged(tmp_path: Path) -> None:
     """Two channels become their mean; opposite channels do not vanish."""
     one, two = tone(seed=1), tone(seed=2)
     both = add(write_wav(tmp_path / "both.wav", np.stack([one, two], 1)))
-    mine = heard(audio.strip_clip(bpy.context.scene, both), tmp_path)
+    mine = heard(sources.strip_clip(bpy.context.scene, both), tmp_path)
     np.testing.assert_allclose(mine, (one + two) / 2, atol=1e-3)
     opposite = add(write_wav(tmp_path / "opposite.wav", np.stack([one, -one], 1)), channel=2)
-    mine = heard(audio.strip_clip(bpy.context.scene, opposite), tmp_path)
+    mine = heard(sources.strip_clip(bpy.context.scene, opposite), tmp_path)
     np.testing.assert_allclose(np.abs(mine), np.abs(one), atol=1e-3)
 
 
@@ -153,7 +154,7 @@ def test_retimed_strip_is_mixed_alone(file: Path, tmp_path: Path) -> None:
     screen = bpy.context.window.screen
     area = screen.areas[0]
     area.ui_type = "SEQUENCE_EDITOR"
-    for other in audio.all_strips(scene.sequence_editor):
+    for other in sources.all_strips(scene.sequence_editor):
         other.select = other == strip
     scene.sequence_editor.active_strip = strip
     if hasattr(bpy.context.workspace, "sequencer_scene"):
@@ -163,14 +164,14 @@ def test_retimed_strip_is_mixed_alone(file: Path, tmp_path: Path) -> None:
         bpy.ops.sequencer.retiming_segment_speed_set(speed=200)
     assert len(strip.retiming_keys)
     scene.frame_start, scene.frame_end, scene.frame_current = 3, 7, 5
-    before = {s.name: s.mute for s in audio.all_strips(scene.sequence_editor)}
-    clip = audio.strip_clip(scene, strip)
+    before = {s.name: s.mute for s in sources.all_strips(scene.sequence_editor)}
+    clip = sources.strip_clip(scene, strip)
     assert clip.samples is not None
     assert clip.duration == pytest.approx(2.0, abs=0.05)
     assert np.abs(clip.samples).mean() > 0.02
     assert (scene.frame_start, scene.frame_end, scene.frame_current) == (3, 7, 5)
-    assert {s.name: s.mute for s in audio.all_strips(scene.sequence_editor)} == before
-    assert len(audio.all_strips(scene.sequence_editor)) == 2
+    assert {s.name: s.mute for s in sources.all_strips(scene.sequence_editor)} == before
+    assert len(sources.all_strips(scene.sequence_editor)) == 2
 
 
 @needs_mixer
@@ -180,7 +181,7 @@ def test_animated_volume(file: Path, tmp_path: Path) -> None:
     for frame, volume in ((11, 1.0), (111, 0.0)):
         strip.volume = volume
         strip.keyframe_insert("volume", frame=frame)
-    clip = audio.strip_clip(bpy.context.scene, strip)
+    clip = sources.strip_clip(bpy.context.scene, strip)
     assert clip.samples is not None
     quarter = len(clip.samples) // 4
     loud = [float(np.abs(part).mean()) for part in np.split(clip.samples[: 4 * quarter], 4)]
@@ -192,7 +193,7 @@ def test_cut_up_line_is_one_clip(file: Path, tmp_path: Path) -> None:
     """Pieces on one channel become one clip with silence in the gap."""
     one, two = add(file, 11, name="A"), add(file, 151, name="B")
     handles(one, 11, 61)
-    clip = audio.strips_clip(bpy.context.scene, [two, one])
+    clip = sources.strips_clip(bpy.context.scene, [two, one])
     assert clip.start == pytest.approx(11 / 25)
     assert clip.duration == pytest.approx((251 - 11) / 25)
     assert clip.samples is not None
@@ -210,7 +211,7 @@ def test_packed_file(file: Path, tmp_path: Path) -> None:
     strip = add(file)
     strip.sound.pack()
     file.unlink()
-    clip = audio.strip_clip(bpy.context.scene, strip)
+    clip = sources.strip_clip(bpy.context.scene, strip)
     request = clip.request(tmp_path)
     assert Path(request["audio"]).read_bytes()[:4] == b"RIFF"
     np.testing.assert_allclose(heard(clip, tmp_path), tone(), atol=1e-3)
@@ -233,15 +234,15 @@ def test_strip_in_a_meta(file: Path, tmp_path: Path) -> None:
     meta = next(iter(top.strips if hasattr(top, "strips") else top.sequences))
     handles(meta, 31, 81)
     inner = meta.strips[0] if hasattr(meta, "strips") else meta.sequences[0]
-    clip = audio.strip_clip(scene, inner)
+    clip = sources.strip_clip(scene, inner)
     assert (clip.start, clip.duration) == pytest.approx((31 / 25, 2.0))
     np.testing.assert_allclose(
         heard(clip, tmp_path), tone()[round(0.8 * RATE) : round(2.8 * RATE)], atol=1e-3
     )
-    assert audio.strip_clip(scene, meta).duration == pytest.approx(2.0)
+    assert sources.strip_clip(scene, meta).duration == pytest.approx(2.0)
     meta.mute = True
     with pytest.raises(AudioError, match="muted"):
-        audio.strip_clip(scene, inner)
+        sources.strip_clip(scene, inner)
 
 
 @needs_mixer
@@ -249,53 +250,53 @@ def test_refusals(file: Path, tmp_path: Path) -> None:
     """Missing, empty and foreign files, muted and silent strips: one sentence each, no crash."""
     scene = bpy.context.scene
     with pytest.raises(AudioError, match="missing"):
-        audio.strip_clip(scene, add(tmp_path / "gone.wav"))
+        sources.strip_clip(scene, add(tmp_path / "gone.wav"))
     (tmp_path / "empty.wav").touch()
     with pytest.raises(AudioError, match="empty"):
-        audio.strip_clip(scene, add(tmp_path / "empty.wav", channel=2))
+        sources.strip_clip(scene, add(tmp_path / "empty.wav", channel=2))
     (tmp_path / "text.wav").write_text("no sound at all, but long enough to look at" * 20)
     if bpy.app.build_options.audaspace:
         with pytest.raises(AudioError, match="decode"):
-            audio.strip_clip(scene, add(tmp_path / "text.wav", channel=3))
+            sources.strip_clip(scene, add(tmp_path / "text.wav", channel=3))
         with pytest.raises(AudioError, match="decode"):
-            audio.file_clip(tmp_path / "text.wav")
+            sources.file_clip(tmp_path / "text.wav")
     strip = add(file, channel=4)
     strip.volume = 0.0
     with pytest.raises(AudioError, match="volume"):
-        audio.strip_clip(scene, strip)
+        sources.strip_clip(scene, strip)
     strip.volume, strip.mute = 1.0, True
     with pytest.raises(AudioError, match="muted"):
-        audio.strip_clip(scene, strip)
+        sources.strip_clip(scene, strip)
     strip.mute = False
     scene.sequence_editor.channels[4].mute = True
     with pytest.raises(AudioError, match="channel"):
-        audio.strip_clip(scene, strip)
+        sources.strip_clip(scene, strip)
     with pytest.raises(AudioError, match="missing"):
-        audio.file_clip(tmp_path / "nothing.wav")
+        sources.file_clip(tmp_path / "nothing.wav")
     with pytest.raises(AudioError, match="folder"):
-        audio.file_clip(tmp_path)
+        sources.file_clip(tmp_path)
     with pytest.raises(AudioError, match="selected"):
-        audio.strips_clip(scene, [])
+        sources.strips_clip(scene, [])
 
 
 @needs_mixer
 def test_selected_strips(file: Path, tmp_path: Path) -> None:
     """Selected sound strips come in the order of the timeline; nothing selected is nothing."""
-    assert audio.selected_strips(bpy.context) == []
+    assert sources.selected_strips(bpy.context) == []
     late, early = add(file, 200, 1, "late"), add(file, 20, 2, "early")
     add(file, 400, 3, "other").select = False
     late.select = early.select = True
-    assert [strip.name for strip in audio.selected_strips(bpy.context)] == ["early", "late"]
+    assert [strip.name for strip in sources.selected_strips(bpy.context)] == ["early", "late"]
 
 
 def test_file_and_round_trip(file: Path, tmp_path: Path) -> None:
     """A plain file is a clip of its own, and a written clip reads back the same."""
-    clip = audio.file_clip(file, start=2.5)
+    clip = sources.file_clip(file, start=2.5)
     assert (clip.start, clip.duration, clip.name) == (2.5, pytest.approx(4.0), "línea one")
     assert clip.request(tmp_path) == {"audio": str(file), "span": None}
     samples = tone(1.0).astype(np.float32)
-    written = audio.write_clip(
-        audio.AudioClip(samples, RATE, 0.0, 1.0), tmp_path / "sub folder" / "out.wav"
+    written = sources.write_clip(
+        sources.AudioClip(samples, RATE, 0.0, 1.0), tmp_path / "sub folder" / "out.wav"
     )
     back, rate = sound.read_float_wav(written)
     assert rate == RATE
@@ -312,7 +313,7 @@ def test_other_formats(tmp_path: Path, suffix: str) -> None:
     samples[44_100:] = tone(3.0, 44_100)
     soundfile.write(path, samples, 44_100)
     strip = add(path)
-    clip = audio.strip_clip(bpy.context.scene, strip)
+    clip = sources.strip_clip(bpy.context.scene, strip)
     handed = clip.request(tmp_path)
     got, rate = soundfile.read(handed["audio"])
     onset = np.flatnonzero(np.abs(got) > 0.02)[0] / rate - (
@@ -328,7 +329,7 @@ def test_long_clips_are_decoded_in_pieces(tmp_path: Path) -> None:
     samples = np.zeros(150 * rate)
     samples[140 * rate :] = tone(10.0, rate)
     path = write_wav(tmp_path / "long.wav", samples, rate)
-    clip = sound.decode(audio.AudioClip(None, 0, 0.0, 145.0, source=path, span=(2.0, 145.0)))
+    clip = sound.decode(sources.AudioClip(None, 0, 0.0, 145.0, source=path, span=(2.0, 145.0)))
     assert clip.rate == 16_000
     assert clip.samples is not None
     assert len(clip.samples) == 145 * 16_000
@@ -343,12 +344,12 @@ def test_speaker(file: Path) -> None:
     bpy.ops.object.speaker_add()
     speaker = bpy.context.object
     with pytest.raises(AudioError, match="no sound"):
-        audio.speaker_clip(speaker)
+        sources.speaker_clip(speaker)
     speaker.data.sound = bpy.data.sounds.load(str(file))
-    clip = audio.speaker_clip(speaker)
+    clip = sources.speaker_clip(speaker)
     assert clip.start == pytest.approx(41 / 25)
     speaker.data.pitch = 2.0
-    assert audio.speaker_clip(speaker).duration == pytest.approx(2.0)
+    assert sources.speaker_clip(speaker).duration == pytest.approx(2.0)
     speaker.data.muted = True
     with pytest.raises(AudioError, match="muted"):
-        audio.speaker_clip(speaker)
+        sources.speaker_clip(speaker)

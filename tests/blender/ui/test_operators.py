@@ -213,15 +213,16 @@ def test_no_network_is_told_before_anything_is_installed(addon, monkeypatch):
 def test_the_setup_check_speaks_in_words(addon):
     """Device and speed are told, and the report can be copied."""
     assert bpy.ops.diffspeaker.check_setup() == {"FINISHED"}
-    from diffspeaker_blender import report
+    from diffspeaker_blender.ui import report
 
     assert "Blender" in report.of_blender()
 
 
 def test_a_model_file_can_be_imported_chosen_and_removed(addon, tmp_path):
     """It shows with its styles and licence, and the bundled one cannot be removed."""
-    from diffspeaker_blender import catalogue, preferences
-    from tests.test_catalogue import write_model
+    from diffspeaker_blender.settings import machine
+    from diffspeaker_blender.worker import model_files
+    from tests.worker.test_model_files import write_model
 
     path = write_model(tmp_path / "studio.safetensors", name="Studio", styles=["calm", "loud"])
     bpy.ops.diffspeaker.import_checkpoint(filepath=str(path))
@@ -231,9 +232,9 @@ def test_a_model_file_can_be_imported_chosen_and_removed(addon, tmp_path):
     settings.style = "loud"
     assert settings.style == "loud"
     bpy.ops.diffspeaker.remove_model(model="studio")
-    assert catalogue.find("studio", preferences.models_folder()) is None
+    assert model_files.find("studio", machine.models_folder()) is None
     with pytest.raises(RuntimeError, match="no model"):
-        bpy.ops.diffspeaker.remove_model(model=catalogue.BUNDLED)
+        bpy.ops.diffspeaker.remove_model(model=model_files.BUNDLED)
     with pytest.raises(RuntimeError, match="no file"):
         bpy.ops.diffspeaker.import_checkpoint(filepath=str(tmp_path / "gone.ckpt"))
 
@@ -242,11 +243,11 @@ def test_a_folder_that_cannot_be_written_is_told(addon, demo, line, tmp_path):
     """A point cache needs a place; when there is none, a sentence says so."""
     blocked = tmp_path / "blocked"
     blocked.write_text("a file where a folder should be", encoding="utf-8")
-    from diffspeaker_blender import preferences
     from diffspeaker_blender.errors import SetupError
+    from diffspeaker_blender.settings import machine
 
     with pytest.raises(SetupError, match="cannot be made"):
-        preferences.made(blocked / "cache")
+        machine.made(blocked / "cache")
 
 
 def test_export_writes_what_is_chosen(addon, demo, line, tmp_path):
@@ -260,9 +261,10 @@ def test_export_writes_what_is_chosen(addon, demo, line, tmp_path):
 
 def test_a_motion_file_can_be_applied_later(addon, demo, line, tmp_path):
     """`apply` takes a motion that was generated elsewhere."""
-    from diffspeaker_blender import head, preferences
+    from diffspeaker_blender.character import head
+    from diffspeaker_blender.settings import machine
 
-    worker = preferences.new_worker()
+    worker = machine.new_worker()
     face = head.write_face(demo, tmp_path / "face.npz")
     request = worker.generate(audio=str(line), face=str(face), output=str(tmp_path / "motion.npz"))
     worker.wait(request, 30)

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from model import checkpoint, diffusion, official
-from model.denoiser import DiffSpeaker
+from model.conversion import official
 from model.errors import CheckpointError, FaceError
-from model.spec import BIWI_STYLES, RESEARCH, VOCASET_STYLES
+from model.network import checkpoint, diffusion
+from model.network.denoiser import DiffSpeaker
+from model.network.spec import BIWI_STYLES, RESEARCH, VOCASET_STYLES
 from tests.model import plain, tiny
 from tests.shared import shared
 

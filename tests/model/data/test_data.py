@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import soundfile
 
-from model import data, layouts
 from model.array_pickles import read_pickle
-from model.data import DataError
+from model.data import dataset, layouts
+from model.data.dataset import DataError
 from tests.model import recordings
 
 
 def test_vocaset_as_published(tmp_path) -> None:
     """Splits, 30 of 60 fps from frame 0, offsets from each subject's template, style order."""
     found = layouts.open_data(recordings.vocaset(tmp_path / "set"), "vocaset")
-    assert [len(found.split(name)) for name in data.SPLITS] == [16, 4, 4]
+    assert [len(found.split(name)) for name in dataset.SPLITS] == [16, 4, 4]
     clip = found.split("train")[0]
     assert (found.fps, clip.frames, clip.stride) == (30.0, 30, 2)
     stored = np.load(clip.motion)
@@ -72,7 +72,9 @@ def test_our_folder_with_every_kind_of_motion(tmp_path) -> None:
             "subject": "x",
         }
     )
-    data.write_manifest(tmp_path, entries, motion="vertices", fps=30, templates={"x": "face.npy"})
+    dataset.write_manifest(
+        tmp_path, entries, motion="vertices", fps=30, templates={"x": "face.npy"}
+    )
     found = layouts.open_data(tmp_path)
     motions = {clip.name: found.motion(clip) for clip in found.clips}
     expected = (moved - template).reshape(30, -1)
@@ -144,14 +146,14 @@ def test_values_that_are_no_numbers_are_named(tmp_path) -> None:
         curves[3, 1] = np.nan
         np.save(folder / f"{index}.npy", curves)
     with pytest.raises(DataError, match="2 problems") as caught:
-        data.survey(layouts.open_data(folder), "channel")
+        dataset.survey(layouts.open_data(folder), "channel")
     assert "2.npy (clip2)" in str(caught.value)
 
 
 def test_standardisation_is_that_of_the_training_split(tmp_path) -> None:
     """Mean 0 and deviation 1 per channel; a channel that never moves keeps scale 1."""
     found = layouts.open_data(recordings.controls(tmp_path / "set"))
-    statistics = data.survey(found, "channel")
+    statistics = dataset.survey(found, "channel")
     rows = np.concatenate([statistics.forward(found.motion(clip)) for clip in found.split("train")])
     assert np.allclose(rows.mean(0), 0, atol=1e-3)
     assert np.allclose(rows.std(0)[:2], 1, atol=1e-3)
@@ -162,18 +164,18 @@ def test_standardisation_is_that_of_the_training_split(tmp_path) -> None:
 def test_motion_can_be_smaller_than_the_noise(tmp_path) -> None:
     """`size` scales the standardised motion; "none" leaves the data as published."""
     found = layouts.open_data(recordings.vocaset(tmp_path / "set"), "vocaset")
-    one, tenth = (data.survey(found, "global", size=size) for size in (1.0, 0.1))
+    one, tenth = (dataset.survey(found, "global", size=size) for size in (1.0, 0.1))
     motion = np.concatenate([found.motion(clip) for clip in found.split("train")])
     assert np.sqrt(np.mean(one.forward(motion) ** 2)) == pytest.approx(1.0, rel=1e-4)
     assert np.allclose(tenth.forward(motion), 0.1 * one.forward(motion), atol=1e-6)
-    assert np.all(data.survey(found, "none", size=0.1).scale == 1.0)
+    assert np.all(dataset.survey(found, "none", size=0.1).scale == 1.0)
 
 
 def test_motion_is_mapped_not_read(tmp_path) -> None:
     """Opening a long recording touches its header only."""
     folder = recordings.controls(tmp_path / "set", clips=2)
     found = layouts.open_data(folder)
-    assert isinstance(data.mapped(found.clips[0].motion), np.memmap)
+    assert isinstance(dataset.mapped(found.clips[0].motion), np.memmap)
 
 
 class Evil:

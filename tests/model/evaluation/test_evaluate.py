@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from model import evaluate, layouts, metrics, score_table
 from model.__main__ import main
-from model.denoiser import DiffSpeaker
-from model.diffusion import sample
+from model.data import layouts
 from model.errors import ConfigError
-from model.vertex_scores import Plan
+from model.evaluation import evaluate, metrics
+from model.evaluation import report as score_table
+from model.evaluation.vertex_scores import Plan
+from model.network.denoiser import DiffSpeaker
+from model.network.diffusion import sample
 from tests.model import recordings, tiny
 
 
@@ -28,7 +30,7 @@ def voca(tmp_path):
 
 def model_of(path) -> DiffSpeaker:
     """Load a checkpoint's network."""
-    from model import checkpoint
+    from model.network import checkpoint
 
     return DiffSpeaker.from_checkpoint(checkpoint.load(path))
 
@@ -68,8 +70,8 @@ def test_known_subjects_keep_their_style(voca) -> None:
 
 def test_baselines_and_a_perfect_model(voca) -> None:
     """The template has no dynamics; the truth itself scores zero."""
-    from model.face_regions import read_regions
-    from model.vertex_scores import VertexScorer, compare, with_pair
+    from model.data.regions import read_regions
+    from model.evaluation.vertex_scores import VertexScorer, compare, with_pair
 
     found, path = voca
     clips = found.split("test")
@@ -100,7 +102,7 @@ def test_the_command_writes_json_and_markdown(voca, tmp_path, capsys) -> None:
 
 def test_control_models_are_measured_too(tmp_path) -> None:
     """Correlation, closures, lag and diversity of a control model against its curves."""
-    from model.spec import EncoderSpec, ModelSpec
+    from model.network.spec import EncoderSpec, ModelSpec
 
     found = layouts.open_data(recordings.controls(tmp_path / "set"))
     spec = ModelSpec(
@@ -154,8 +156,8 @@ def arguments_for(model: str):
 
 def test_regions_of_one_s_own(tmp_path) -> None:
     """regions.json serves any topology; without companions the message says what to write."""
-    from model.data import DataError
-    from model.face_regions import read_regions
+    from model.data.dataset import DataError
+    from model.data.regions import read_regions
 
     with pytest.raises(DataError, match=r"regions\.json"):
         read_regions(tmp_path, "folder")

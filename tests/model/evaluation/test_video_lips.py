@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from model import fit, lips
 from model.errors import ConfigError
-from model.phonemes import SOUNDS
-from model.speaking import TIMING
+from model.evaluation import video_lips
+from model.phones.phonemes import SOUNDS
+from model.phones.styles import TIMING
+from model.recipes.corpus import fit
 from tests.shared import shared
 
 PHONES = [["SIL", 0, 0.4], ["B", 0.4, 0.5], ["AA", 0.5, 0.8], ["P", 0.8, 0.9], ["AE", 0.9, 1.2],
@@ -38,58 +39,58 @@ class Meter:
     """Measures controls without a head."""
 
     def measure(self, controls, fps):
-        from model.mouthshape import lip_opening
+        from model.phones.mouth_opening import lip_opening
 
-        return lips.Lips(lip_opening(controls), None, fps)
+        return video_lips.Lips(lip_opening(controls), None, fps)
 
 
 def test_offsets_move_the_video(folder):
-    (clip,) = lips.read(folder)
+    (clip,) = video_lips.read(folder)
     assert clip.times[0] == pytest.approx(-0.04) and len(clip.phones) == 8
 
 
 def test_the_measured_lips_score_perfectly(folder):
-    (clip,) = lips.read(folder)
-    found = lips.score_curves(clip, clip.opening, clip.width)
+    (clip,) = video_lips.read(folder)
+    found = video_lips.score_curves(clip, clip.opening, clip.width)
     assert found["r"] == pytest.approx(1) and found["width r"] == pytest.approx(1)
     assert found["closures"] == 1 and found["shut vowels"] == 0
 
 
 def test_a_shift_is_found_as_lag(folder):
-    (clip,) = lips.read(folder)
+    (clip,) = video_lips.read(folder)
     late = np.interp(np.arange(250) / 100, clip.times + 0.03, clip.opening)
-    found = lips.score(clip, lips.Lips(late, None, 100.0))
+    found = video_lips.score(clip, video_lips.Lips(late, None, 100.0))
     assert found["lag"] == pytest.approx(-0.03) and found["best r"] > found["r"]
 
 
 def test_the_table_has_all_rows(folder):
-    result = lips.report(folder, lips.energy_lips, meter=Meter())
+    result = video_lips.report(folder, video_lips.energy_lips, meter=Meter())
     assert set(result["median"]) == {"model", "log energy", "true phones", "real lips"}
     assert result["median"]["true phones"]["closures"] == 1
     assert result["median"]["model"]["r"] == result["median"]["log energy"]["r"]
-    table = lips.format_table(result)
+    table = video_lips.format_table(result)
     assert "| real lips | 1.00 |" in table and "–" in table
     json.dumps(result)
 
 
 def test_a_still_mouth_has_no_correlation(folder):
-    (clip,) = lips.read(folder)
-    found = lips.score(clip, lips.Lips(np.zeros(60), None, 30.0))
+    (clip,) = video_lips.read(folder)
+    found = video_lips.score(clip, video_lips.Lips(np.zeros(60), None, 30.0))
     assert np.isnan(found["r"]) and np.isnan(found["best r"])
 
 
 def test_an_empty_or_broken_folder_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="no measured lips"):
-        lips.read(tmp_path)
+        video_lips.read(tmp_path)
     np.savez(tmp_path / "one.npz", fps=25.0)
     with pytest.raises(ConfigError, match="cannot be read"):
-        lips.read(tmp_path)
+        video_lips.read(tmp_path)
 
 
 def test_our_gestures_on_true_phones_match_real_lips():
     """The teacher: median over six GRID clips, closures, jitter."""
     folder = shared("data/lips_grid")
-    result = lips.report(folder, lips.energy_lips, meter=Meter())
+    result = video_lips.report(folder, video_lips.energy_lips, meter=Meter())
     teacher, real = (result["median"][who] for who in ("true phones", "real lips"))
     assert teacher["r"] > 0.7 > result["median"]["log energy"]["r"]
     assert teacher["closures"] >= 0.9 and teacher["shut vowels"] <= 0.05
@@ -97,9 +98,9 @@ def test_our_gestures_on_true_phones_match_real_lips():
 
 
 def test_fitting_starts_from_the_table_and_improves_on_it(folder):
-    clips = lips.read(folder)
+    clips = video_lips.read(folder)
     layout = fit.Layout(("AA", "B"), 1)
     timing, sounds = layout.model(np.zeros(layout.size))
     assert timing == TIMING and sounds == dict(SOUNDS)
-    better = lips.score(clips[0], fit.opening(clips[0], *fit.fit(clips)))
-    assert better["r"] > lips.score(clips[0], fit.opening(clips[0], TIMING, SOUNDS))["r"]
+    better = video_lips.score(clips[0], fit.opening(clips[0], *fit.fit(clips)))
+    assert better["r"] > video_lips.score(clips[0], fit.opening(clips[0], TIMING, SOUNDS))["r"]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from model.articulation import CONTROLS
-from model.control_motion import BLINK_DONE, complete_blinks, shade
-from model.windows import LIVELY, join, lively_noise
+from model.generation.control_motion import BLINK_DONE, complete_blinks, shade
+from model.generation.windows import LIVELY, join, lively_noise
+from model.rig.rig import CONTROLS
 
 LEFT, RIGHT = CONTROLS.index("eyeBlinkLeft"), CONTROLS.index("eyeBlinkRight")
 JAW, CLOSE = CONTROLS.index("jawOpen"), CONTROLS.index("mouthClose")

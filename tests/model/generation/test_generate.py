@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from model import audio, diffusion, windows
-from model import generate as generation
-from model.control_motion import shade
+from model import audio
 from model.errors import Cancelled, CheckpointError, DeviceError, FaceError, RequestError
-from model.generate import GenerateRequest, generate
+from model.generation import generate as generation
+from model.generation import windows
+from model.generation.control_motion import shade
+from model.generation.generate import GenerateRequest, generate
+from model.generation.session import Session
 from model.motion import Motion
-from model.session import Session
+from model.network import diffusion
 from tests.model import tiny
 
 

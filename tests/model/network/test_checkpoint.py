@@ -9,12 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from model import checkpoint, spec
-from model.checkpoint import Checkpoint
-from model.denoiser import DiffSpeaker
 from model.errors import CheckpointError, ConfigError, OutputError, StyleError
-from model.latent import LatentNetwork
-from model.spec import EncoderSpec, ModelSpec
+from model.network import checkpoint, spec
+from model.network.checkpoint import Checkpoint
+from model.network.denoiser import DiffSpeaker
+from model.network.latent import LatentNetwork
+from model.network.spec import EncoderSpec, ModelSpec
 from tests.model import tiny
 
 

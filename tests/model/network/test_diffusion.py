@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from model import attention, diffusion, latent
-from model.denoiser import DiffSpeaker
 from model.errors import Cancelled, ConfigError
-from model.spec import ModelSpec, biwi, vocaset
+from model.network import attention, diffusion, latent
+from model.network.denoiser import DiffSpeaker
+from model.network.spec import ModelSpec, biwi, vocaset
 from tests.model import plain, tiny
 
 METRE = 1e-6  # the largest difference between vertex and latent space that is allowed

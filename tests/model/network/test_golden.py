@@ -13,12 +13,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import diffusion, whisper
-from model.denoiser import DiffSpeaker
-from model.spec import WHISPER_TINY, EncoderSpec
+from model.network import diffusion
+from model.network.denoiser import DiffSpeaker
+from model.network.encoders import whisper
+from model.network.spec import WHISPER_TINY, EncoderSpec
 from tests.model import plain, tiny
 
 GOLDEN = Path(__file__).parent / "golden" / "network.npz"
+SAMPLED = 1e-7  # the noise schedule is float32, as published: processors differ in its last bit
 WHISPER = {**WHISPER_TINY, "width": 16, "heads": 2, "layers": 2, "bins": 16, "positions": 200}
 
 
@@ -78,6 +80,8 @@ def computed() -> dict[str, np.ndarray]:
 def test_the_network_gives_its_recorded_numbers(computed, name: str) -> None:
     recorded = np.load(GOLDEN)[name]
     tolerance = 1e-5 if name in {"mel", "whisper"} else 1e-9
+    if name.startswith(("corrected", "published")):
+        tolerance = SAMPLED
     np.testing.assert_allclose(computed[name], recorded, atol=tolerance, rtol=0)
 
 
@@ -92,7 +96,7 @@ def test_the_plain_sampler_agrees_with_the_recorded_one() -> None:
     noise = hashed((1, hidden.shape[1], 30), 7)
     motion = plain.smooth(plain.sample(model, hidden, noise, style, moves))
     motion = model.restore(motion).detach().numpy()
-    np.testing.assert_allclose(motion[:, ::5], np.load(GOLDEN)["published_2"], atol=1e-9, rtol=0)
+    np.testing.assert_allclose(motion[:, ::5], np.load(GOLDEN)["published_2"], atol=SAMPLED, rtol=0)
 
 
 if __name__ == "__main__":

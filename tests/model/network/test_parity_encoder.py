@@ -7,10 +7,10 @@ import json
 import pytest
 import torch
 
-from model import hubert, speech
 from model.errors import Cancelled
-from model.spec import HUBERT_BASE
-from model.watch import Watch
+from model.network.encoders import hubert, speech_encoder
+from model.network.spec import HUBERT_BASE
+from model.progress import Watch
 from tests.model import parity
 from tests.shared import shared
 
@@ -54,7 +54,7 @@ def test_features_arrive_at_the_denoiser_as_recorded(setting: str) -> None:
 
 def test_normalisation_is_the_recorded_one() -> None:
     arrays = parity.Arrays("audio.npz")
-    out = speech.normalise(arrays["norm_in"][None])[0]
+    out = speech_encoder.normalise(arrays["norm_in"][None])[0]
     torch.testing.assert_close(out, arrays["norm_out"], atol=1e-5, rtol=0)
 
 
@@ -118,7 +118,7 @@ def test_transformers_own_hubert_gives_the_same_features() -> None:
     v = tensors.pop(f"{prefix}.parametrizations.weight.original1")
     tensors[f"{prefix}.weight"] = g * v / v.norm(dim=(0, 1), keepdim=True)
     ours.load_state_dict(tensors)
-    audio = speech.normalise(torch.randn(1, 24_000))
+    audio = speech_encoder.normalise(torch.randn(1, 24_000))
     with torch.no_grad():
         expected = theirs(audio).last_hidden_state
         torch.testing.assert_close(ours(audio, None), expected, atol=5e-5, rtol=0)

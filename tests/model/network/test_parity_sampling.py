@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from model import diffusion
+from model.network import diffusion
 from tests.model import parity, plain
 
 SINGLE = 1e-5

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from model import speech, whisper
 from model.errors import Cancelled, CheckpointError
-from model.spec import WHISPER_TINY
-from model.watch import Watch
+from model.network.encoders import speech_encoder, whisper
+from model.network.spec import WHISPER_TINY
+from model.progress import Watch
 from tests.model import tiny
 from tests.shared import shared
 
@@ -49,7 +49,7 @@ def test_whispers_weights_give_the_reference_encoders_features() -> None:
     names = {key: key.replace("position/encodings", "position_encodings") for key in arrays}
     arrays = {names[key]: value for key, value in arrays.items()}
     ours = whisper.WhisperEncoder({**WHISPER_TINY, "level": False}).eval()
-    tensors = speech.import_whisper(source)
+    tensors = speech_encoder.import_whisper(source)
     ours.load_state_dict({key.removeprefix("audio_encoder."): v for key, v in tensors.items()})
     clip = sound(3.0)
     mel = whisper.log_mel(clip, 80, levelled=False)[:80]
@@ -122,10 +122,10 @@ def test_the_mix_starts_even_and_learns() -> None:
 
 def test_a_missing_or_foreign_whisper_file_is_one_sentence(tmp_path) -> None:
     with pytest.raises(CheckpointError, match="no Whisper encoder"):
-        speech.import_whisper(tmp_path / "none.npz")
+        speech_encoder.import_whisper(tmp_path / "none.npz")
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     with pytest.raises(CheckpointError, match="no Whisper encoder"):
-        speech.import_whisper(tmp_path / "other.npz")
+        speech_encoder.import_whisper(tmp_path / "other.npz")
 
 
 def test_long_clips_report_progress_and_stop_when_asked() -> None:
@@ -141,9 +141,9 @@ def test_long_clips_report_progress_and_stop_when_asked() -> None:
 @pytest.mark.parametrize("fps", [25.0, 30.0, 60.0])
 def test_features_are_read_at_the_time_of_their_frame(fps: float) -> None:
     """A ramp over time is reproduced at every frame's own second, whatever the clip's length."""
-    seconds = torch.arange(101)[None, :, None] / speech.FEATURE_RATE + 0.0125
+    seconds = torch.arange(101)[None, :, None] / speech_encoder.FEATURE_RATE + 0.0125
     frames = int(2.0 * fps)
-    out = speech.at_times(seconds, frames, fps, 0.0125)[0, :, 0]
+    out = speech_encoder.at_times(seconds, frames, fps, 0.0125)[0, :, 0]
     expected = (torch.arange(frames) / fps).clamp(min=0.0125)
     torch.testing.assert_close(out, expected, atol=1e-6, rtol=0)
 
@@ -157,15 +157,15 @@ def test_time_alignment_moves_a_sound_and_its_feature_together() -> None:
         clip[0, CLICK // 2] = 1.0
         with torch.no_grad():
             energy = encoder()(clip, None)[..., -2:]
-        frames = speech.frame_count(described, clip.shape[1])
+        frames = speech_encoder.frame_count(described, clip.shape[1])
         assert frames == round(seconds * 30)
-        heard = speech.at_times(energy, frames, 30.0)[0].sum(1)
+        heard = speech_encoder.at_times(energy, frames, 30.0)[0].sum(1)
         assert int(heard.argmax()) == 15
 
 
 def test_windows_cover_everything_and_overlap() -> None:
     for total in (1, 99, 100, 101, 250, 1000, 1234):
-        spans = list(speech.windows(total, 100, 20))
+        spans = list(speech_encoder.windows(total, 100, 20))
         assert spans[0][0] == 0 and spans[-1][1] == total
         for (_, end), (start, _) in itertools.pairwise(spans):
             assert end - start >= 20
@@ -174,7 +174,7 @@ def test_windows_cover_everything_and_overlap() -> None:
 
 def test_cross_faded_windows_keep_what_does_not_depend_on_the_window() -> None:
     values = torch.randn(2, 517, 3)
-    out = speech.in_windows(values, lambda piece: 2 * piece, 100, 20)
+    out = speech_encoder.in_windows(values, lambda piece: 2 * piece, 100, 20)
     torch.testing.assert_close(out, 2 * values)
 
 

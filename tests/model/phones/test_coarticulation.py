@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.articulation import CONTROLS, INDEX
-from model.coarticulation import LIFE_CONTROLS, SPEECH_CONTROLS, STYLES, Phone, speech_curves
 from model.errors import StyleError
-from model.mouthshape import (
+from model.phones.coarticulation import LIFE_CONTROLS, SPEECH_CONTROLS, STYLES, Phone, speech_curves
+from model.phones.mouth_opening import (
     LOWER_SHARE,
     UPPER_SHARE,
     lip_opening,
@@ -20,7 +19,8 @@ from model.mouthshape import (
     share_opening,
     unsealed_opening,
 )
-from model.phonemes import BILABIALS, OPEN_VOWELS, SOUNDS, sound_of
+from model.phones.phonemes import BILABIALS, OPEN_VOWELS, SOUNDS, sound_of
+from model.rig.rig import CONTROLS, INDEX
 
 SILENT = np.zeros(0)
 

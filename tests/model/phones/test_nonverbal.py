@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model.articulation import INDEX
-from model.coarticulation import LIFE_CONTROLS, Phone, life_curves
-from model.life import find_accents
-from model.pitch import fundamental, semitones
+from model.phones.coarticulation import LIFE_CONTROLS, Phone, life_curves
+from model.phones.nonverbal import find_accents
+from model.phones.pitch import fundamental, semitones
+from model.rig.rig import INDEX
 
 RATE = 16000
 

@@ -10,11 +10,11 @@ from argparse import ArgumentParser
 import numpy as np
 import pytest
 
-from model import film, preview
-from model import head as heads
 from model.errors import OutputError
-from model.rasterizer import Canvas, light, rasterize, vertex_normals
-from model.scene import FRONT, MOUTH, Layer, Scene, plain
+from model.preview import film, preview
+from model.preview.rasterizer import Canvas, light, rasterize, vertex_normals
+from model.preview.scene import FRONT, MOUTH, Layer, Scene, plain
+from model.rig import demo_head as heads
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from model import augment, corpus, sentences
-from model.align import fill_gaps, words_of
-from model.articulation import CONTROLS
-from model.coarticulation import Phone
 from model.errors import CorpusError
+from model.phones.coarticulation import Phone
+from model.recipes.corpus import augment, corpus, sentences
+from model.recipes.corpus.align import fill_gaps, words_of
+from model.rig.rig import CONTROLS
 
 RATE = corpus.RATE
 

@@ -7,12 +7,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from model import head as heads
-from model import headloops, headparts
-from model.articulation import CONTROLS, Rig
 from model.errors import FaceError
-from model.rasterizer import Canvas, rasterize
-from model.scene import EYES, View
+from model.preview.rasterizer import Canvas, rasterize
+from model.preview.scene import EYES, View
+from model.recipes.head import loops as headloops
+from model.recipes.head import parts
+from model.rig import demo_head as heads
+from model.rig.rig import CONTROLS, Rig
 
 SKIN = 3931
 BALL = 546
@@ -91,7 +92,7 @@ def test_what_ships_is_what_the_code_makes(head):
     nearest = [np.abs(head.vertices[:SKIN] - point).sum(1).min() for point in made]
     assert max(nearest) < 1e-5
     assert np.allclose(head.vertices[SKIN : SKIN + BALL], headloops.eyeball()[0], atol=1e-6)
-    assert np.allclose(head.parts["ears"].vertices, headparts.ears().vertices, atol=heads.STEP)
+    assert np.allclose(head.parts["ears"].vertices, parts.ears().vertices, atol=heads.STEP)
 
 
 def test_shapes_are_the_rigs_own(head, rig):
@@ -107,10 +108,10 @@ def test_shapes_are_the_rigs_own(head, rig):
 
 def test_a_new_build_is_the_same_twice(monkeypatch):
     pytest.importorskip("scipy")
-    from model import headmesh
+    from model.recipes.head import skin
 
-    monkeypatch.setattr(headmesh, "CANDIDATES", 6_000)
-    one, two = (headmesh.build(vertices=2501, rounds=1) for _ in range(2))
+    monkeypatch.setattr(skin, "CANDIDATES", 6_000)
+    one, two = (skin.build(vertices=2501, rounds=1) for _ in range(2))
     assert len(one.vertices) == 2501
     assert np.array_equal(one.vertices, two.vertices)
     assert np.array_equal(one.triangles, two.triangles)
@@ -210,9 +211,9 @@ def test_tongue_has_shapes_of_its_own(head):
 
 def test_renewed_shapes_are_the_same(head):
     """What `--shapes-only` writes is what a whole build writes."""
-    from model import headbuild
+    from model.recipes.head import build
 
-    again = headbuild.renew_shapes(head)
+    again = build.renew_shapes(head)
     assert np.array_equal(again.jaw_vertices, head.jaw_vertices)
     for name, part in again.parts.items():
         assert part.shapes.keys() == head.parts[name].shapes.keys()

@@ -7,10 +7,11 @@ import itertools
 import numpy as np
 import pytest
 
-from model import data, layouts, synthetic
-from model.coarticulation import Phone
+from model.data import dataset, layouts
 from model.errors import ConfigError
-from model.formants import speak
+from model.phones.coarticulation import Phone
+from model.recipes.corpus import synthetic
+from model.recipes.corpus.formants import speak
 
 
 def test_the_formant_voice_depends_on_the_phones() -> None:
@@ -31,7 +32,7 @@ def test_a_set_opens_as_vocaset(tmp_path) -> None:
     clips, _ = synthetic.make(tmp_path / "set", source, counts, seed=0)
     found = layouts.open_data(tmp_path / "set", "vocaset")
     assert clips == 12
-    assert [len(found.split(name)) for name in data.SPLITS] == [8, 2, 2]
+    assert [len(found.split(name)) for name in dataset.SPLITS] == [8, 2, 2]
     assert found.channels == 15069
     heads = list(found.templates.values())
     assert np.abs(heads[0] - heads[1]).max() > 1e-3

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model import faces
 from model.errors import FaceError
+from model.rig import head_files
 from tests.model import tiny
 
 POINTS, TRIANGLES = tiny.head(40)
@@ -56,7 +56,7 @@ def test_every_file_gives_the_same_head(tmp_path, kind):
         write_obj(path)
     else:
         write_ply(path, kind)
-    face = faces.read(path)
+    face = head_files.read(path)
     assert np.allclose(face.vertices, POINTS, atol=1e-6)
     assert np.array_equal(face.triangles, TRIANGLES)
 
@@ -64,11 +64,11 @@ def test_every_file_gives_the_same_head(tmp_path, kind):
 def test_polygons_become_triangles(tmp_path):
     path = tmp_path / "a.obj"
     path.write_text("v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nv 0 0 1\nf 1 2 3 4\n", encoding="utf-8")
-    assert faces.read(path).triangles.tolist() == [[0, 1, 2], [0, 2, 3]]
+    assert head_files.read(path).triangles.tolist() == [[0, 1, 2], [0, 2, 3]]
 
 
 def test_the_demo_head_is_there():
-    assert faces.read("demo").vertices.shape == (5023, 3)
+    assert head_files.read("demo").vertices.shape == (5023, 3)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_files_that_are_no_heads_are_refused_in_a_sentence(tmp_path, name, conte
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(FaceError, match=words) as caught:
-        faces.read(path)
+        head_files.read(path)
     assert "\n" not in caught.value.message
 
 
@@ -104,7 +104,7 @@ def test_a_cut_off_binary_file_is_refused(tmp_path):
     for length in range(20, len(whole), 61):
         path.write_bytes(whole[:length])
         with pytest.raises(FaceError):
-            faces.read(path)
+            head_files.read(path)
 
 
 def turned(degrees: float) -> np.ndarray:
@@ -122,7 +122,7 @@ Z_UP = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
 @pytest.mark.parametrize("scale", [1.0, 100.0, 0.0254])
 def test_offsets_follow_a_head_wherever_it_lies(rotation, scale):
     moved = scale * POINTS @ rotation.T + [3.0, -2.0, 9.0]
-    place = faces.place(faces.Face(moved, TRIANGLES, "head"), POINTS, "the model", 40)
+    place = head_files.place(head_files.Face(moved, TRIANGLES, "head"), POINTS, "the model", 40)
     offsets = np.random.default_rng(1).normal(size=(2, 40, 3)) * 1e-3
     assert np.allclose(place.carry(offsets), scale * offsets @ rotation.T, atol=1e-6 * scale)
     assert place.residual < 1e-6
@@ -130,26 +130,28 @@ def test_offsets_follow_a_head_wherever_it_lies(rotation, scale):
 
 def test_another_persons_head_is_not_taken_for_a_turned_one():
     other = 100 * (POINTS * [1.05, 0.97, 1.02] @ turned(1.5).T) @ Z_UP.T
-    place = faces.place(faces.Face(other, TRIANGLES, "head"), POINTS, "the model", 40)
+    place = head_files.place(head_files.Face(other, TRIANGLES, "head"), POINTS, "the model", 40)
     assert np.allclose(place.rotation, Z_UP)
     assert abs(place.scale - 100) < 5
 
 
 def test_a_mirrored_head_is_moved_mirrored():
     mirrored = POINTS * [-1, 1, 1]
-    place = faces.place(faces.Face(mirrored, TRIANGLES, "head"), POINTS, "the model", 40)
+    place = head_files.place(head_files.Face(mirrored, TRIANGLES, "head"), POINTS, "the model", 40)
     assert np.allclose(place.carry(POINTS), mirrored, atol=1e-5)
 
 
 def test_another_order_and_another_number_are_told_apart():
     order = np.random.default_rng(2).permutation(40)
     with pytest.raises(FaceError, match="another order"):
-        faces.place(faces.Face(POINTS[order], TRIANGLES, "head"), POINTS, "the model", 40)
+        head_files.place(head_files.Face(POINTS[order], TRIANGLES, "head"), POINTS, "the model", 40)
     with pytest.raises(FaceError, match="has 39 vertices; the model moves heads of 40"):
-        faces.place(faces.Face(POINTS[:39], TRIANGLES[:30], "head"), POINTS, "the model", 40)
+        head_files.place(
+            head_files.Face(POINTS[:39], TRIANGLES[:30], "head"), POINTS, "the model", 40
+        )
 
 
 def test_units_are_guessed_from_the_width_of_a_head():
-    head = faces.read("demo").vertices
-    assert faces.metres(head) == 1.0
-    assert faces.metres(100 * head) == pytest.approx(100, rel=0.1)
+    head = head_files.read("demo").vertices
+    assert head_files.metres(head) == 1.0
+    assert head_files.metres(100 * head) == pytest.approx(100, rel=0.1)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model import derivation
-from model.articulation import CONTROLS, INDEX, Rig
-from model.coarticulation import Phone, life_curves, speech_curves
 from model.errors import FaceError
-from model.frame import LIFE_EYE_DISTANCE
-from model.topology import FaceTopology
+from model.phones.coarticulation import Phone, life_curves, speech_curves
+from model.rig import derivation
+from model.rig.head_frame import LIFE_EYE_DISTANCE
+from model.rig.rig import CONTROLS, INDEX, Rig
+from model.rig.topology import FaceTopology
 from tests.model.heads import Mesh, demo_head, flame_head, turn, warped
 from tests.shared import shared
 

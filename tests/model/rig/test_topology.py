@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from model.errors import FaceError
-from model.landmarks import (
+from model.rig.landmarks import (
     FLAME_EDGES_SHA256,
     FLAME_LANDMARKS,
     FLAME_SKIN_VERTICES,
     edge_digest,
     find_landmarks,
 )
-from model.mesh import fit_sphere, rotate, smoothstep
-from model.topology import FaceTopology
+from model.rig.mesh import fit_sphere, rotate, smoothstep
+from model.rig.topology import FaceTopology
 from tests.model.heads import Mesh, demo_head, flame_head, turn, warped
 
 WARPS = ("long", "wide", "young")

@@ -15,11 +15,13 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
-from model import batches, checkpoint, settings, train, trainer, training_state
 from model.errors import CheckpointError, ConfigError, OutputError
+from model.network import checkpoint
+from model.training import batches, settings, train, trainer
+from model.training import state as training_state
 from tests.model import recordings, tiny
+from tests.shared import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 POSIX = pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 
 SMALL = {
@@ -324,7 +326,7 @@ def test_a_batch_is_shared_without_overlap(folder) -> None:
     run = chosen(folder, batch={"size": 4})
     from accelerate import Accelerator
 
-    from model.journal import Journal
+    from model.training.log import Journal
 
     journal = Journal(folder / "x", tensorboard=False, active=False)
     source = train.build(run, Accelerator(cpu=True), journal).source

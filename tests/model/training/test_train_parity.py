@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model import official
-from model.batches import Batch
-from model.denoiser import DiffSpeaker
-from model.losses import total
-from model.objective import Objective, freeze, optimiser
-from model.settings import Loss, Optimiser
-from model.spec import EncoderSpec, ModelSpec
+from model.conversion import official
+from model.network.denoiser import DiffSpeaker
+from model.network.spec import EncoderSpec, ModelSpec
+from model.training.batches import Batch
+from model.training.losses import total
+from model.training.objective import Objective, freeze, optimiser
+from model.training.settings import Loss, Optimiser
 from tests.shared import shared
 
 PUBLISHED = Loss(padding="published")
@@ -118,7 +118,7 @@ def test_every_gradient_norm(case) -> None:
 
 def test_masked_loss_ignores_padding() -> None:
     """A padded clip has the loss it has alone; the published way it has not."""
-    from model.losses import loss_terms
+    from model.training.losses import loss_terms
 
     torch.manual_seed(0)
     clean, guess = torch.randn(1, 12, 6), torch.randn(1, 12, 6)

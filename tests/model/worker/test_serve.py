@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffspeaker_blender import wire
-from diffspeaker_blender.worker import (
+from diffspeaker_blender.worker import wire
+from diffspeaker_blender.worker.client import (
     Cancelled,
     Done,
     Failed,
@@ -25,12 +25,12 @@ from diffspeaker_blender.worker import (
     package_root,
     worker_command,
 )
-from model import serve
 from model.motion import Motion
+from model.worker import serve
 from tests.clocks import allow
 from tests.model import tiny
+from tests.shared import ROOT
 
-ROOT = Path(__file__).parents[2]
 COMMAND = worker_command(sys.executable, ROOT)
 POSIX = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 

@@ -1,0 +1,1 @@
+"""From a Motion to what Blender plays: actions, shape keys, storage, diagnosis (bpy)."""

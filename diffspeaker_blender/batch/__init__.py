@@ -1,0 +1,1 @@
+"""Many lines without a window: command line, manifests, report (bpy)."""

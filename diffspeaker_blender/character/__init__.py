@@ -1,0 +1,1 @@
+"""What can speak: FLAME heads, mapped characters, the demo head, and how each comes in."""

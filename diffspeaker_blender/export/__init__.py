@@ -1,0 +1,1 @@
+"""A line in a file that others read: stand-ins, writing, a second look, tables (bpy)."""

@@ -1,0 +1,1 @@
+"""A Motion and what is done to it before it becomes keys: adjust, thin, keys (pure numpy)."""

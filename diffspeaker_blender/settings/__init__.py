@@ -1,0 +1,1 @@
+"""What is chosen: per scene, and per machine (bpy)."""

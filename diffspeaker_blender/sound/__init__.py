@@ -1,0 +1,1 @@
+"""From a strip, a file or a speaker to an AudioClip: exactly what is heard (bpy)."""

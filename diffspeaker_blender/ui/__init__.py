@@ -1,0 +1,1 @@
+"""What one sees and clicks: panels, menus, operators, preferences, presets (bpy)."""

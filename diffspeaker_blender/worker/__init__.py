@@ -1,0 +1,1 @@
+"""The model process seen from Blender: wire, client, schedule, runtime, model files (pure)."""

@@ -1,0 +1,1 @@
+"""Foreign checkpoints into ours, running nothing in them."""

@@ -1,0 +1,1 @@
+"""Measure motions against recordings (does not ship)."""

@@ -1,0 +1,1 @@
+"""One request to one Motion: session, windows, sampling, fitting to a head."""

@@ -1,0 +1,1 @@
+"""The published network: spec, attention, denoiser, latent form, diffusion, encoders."""

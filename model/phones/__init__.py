@@ -1,0 +1,1 @@
+"""From timed phones to curves of the controls (does not ship)."""

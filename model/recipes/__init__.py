@@ -1,0 +1,1 @@
+"""How `weights/` was made (does not ship)."""

@@ -1,0 +1,1 @@
+"""The speech corpus and the teacher that the bundled model learns from."""

@@ -1,0 +1,1 @@
+"""The sculptor of the demo head."""

@@ -1,0 +1,1 @@
+"""From a head mesh to named face shapes: topology, landmarks, controls, shapes, head files."""

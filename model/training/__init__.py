@@ -1,0 +1,1 @@
+"""Train the network: batches, losses, state, validation (does not ship)."""

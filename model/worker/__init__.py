@@ -1,0 +1,1 @@
+"""The process that Blender talks to: serve, describe, and the generate command."""
