@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..motion import Motion, largest_move
 from ..progress import Watch
 from ..rig.head_files import metres
+from .inpainting import read_keep
 
 if TYPE_CHECKING:
     from ..rig.head_files import Face
@@ -46,6 +47,8 @@ def fit_controls(
     names = loaded.checkpoint.spec.control_names
     own = complete_blinks(sampled.motion(), names, fps)
     own = shade(own, names, request.intensity, request.expression)
+    if request.keep is not None:
+        own = read_keep(request.keep, names).to(len(own), fps).hook()(own)
     controls = np.zeros((len(own), len(CONTROLS)), np.float32)
     known = [index for index, name in enumerate(names) if name in CONTROLS]
     controls[:, [CONTROLS.index(names[index]) for index in known]] = own[:, known]
@@ -106,6 +109,12 @@ def shade(
     controls: np.ndarray, names: tuple[str, ...], intensity: float, expression: float
 ) -> np.ndarray:
     """Scale controls (F, C) by intensity and expression, each staying within 0 and 1."""
+    gain = gains(names, intensity, expression)
+    return np.clip(controls * gain, 0.0, 1.0).astype(np.float32)
+
+
+def gains(names: tuple[str, ...], intensity: float, expression: float) -> NDArray[np.float32]:
+    """Return what intensity and expression multiply each control (C,) by."""
     gain = np.full(len(names), intensity, np.float32)
     for index, name in enumerate(names):
         if name.startswith(CLOSURES):
@@ -114,4 +123,4 @@ def shade(
             gain[index] *= min(1.0, 2 * expression)
         elif name.startswith(EXPRESSIVE):
             gain[index] *= expression
-    return np.clip(controls * gain, 0.0, 1.0).astype(np.float32)
+    return gain

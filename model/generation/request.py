@@ -51,6 +51,9 @@ class GenerateRequest:
     """Control models: add shapes for what the named ones cannot say."""
     dense: bool = False
     """Also write the offsets of every frame."""
+    keep: str | None = None
+    """Control models: `.npz` of values that the motion must keep (controls, names, mask, fps); the
+    rest is filled in between them."""
     device: str = "auto"
     """"auto", "cpu", "cuda", "cuda:1" or "mps"."""
 
@@ -130,7 +133,7 @@ def _optional(check: Any) -> Any:
 
 _FIELD_CHECKS: dict[str, Any] = {
     **dict.fromkeys(("audio", "output", "checkpoint", "device"), _text),
-    **dict.fromkeys(("face", "sampler"), _optional(_text)),
+    **dict.fromkeys(("face", "sampler", "keep"), _optional(_text)),
     **dict.fromkeys(("expression", "intensity", "tolerance"), _number),
     **dict.fromkeys(("guidance", "fps"), _optional(_number)),
     **dict.fromkeys(("detail", "dense"), _flag),

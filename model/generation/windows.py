@@ -17,9 +17,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..errors import RequestError
 from ..motion import resample
 from ..network import diffusion
-from .control_motion import EXPRESSIVE
+from .control_motion import EXPRESSIVE, gains
+from .inpainting import Keep, read_keep
 
 if TYPE_CHECKING:
     from ..network.spec import ModelSpec
@@ -70,12 +72,13 @@ def sample_windows(
     with torch.inference_mode():
         with course.stage("Listening") as tell:
             hidden, silent = _listen(loaded, sound, frames, bool(guidance), tell)
+        keep = kept(request, loaded, frames)
         spans = plan(frames, size, round(OVERLAP * spec.fps), spec.period)
         seeds = [0, request.seed] if spec.motion == "controls" and request.seed else [request.seed]
         with course.stage("Moving the face") as tell:
             takes = [
                 _take(request, loaded, hidden[0], None if silent is None else silent[0], spans,
-                      guidance, seed, _part(tell, number, len(seeds)))
+                      guidance, seed, keep, _part(tell, number, len(seeds)))
                 for number, seed in enumerate(seeds)
             ]  # fmt: skip
     features, weight, bias = takes[0]
@@ -93,6 +96,7 @@ def _take(
     spans: list[tuple[int, int]],
     guidance: float,
     seed: int,
+    keep: Keep | None,
     tell: Callable[[float], None],
 ) -> Factors:
     """Sample a whole clip with one seed: blended features (F, D), weight (C, D), bias (C,)."""
@@ -110,10 +114,31 @@ def _take(
             silent_hidden=None if silent is None else silent[start:stop],
             seed=seed,
             noise=None if noise is None else noise[start:stop].to(loaded.device),
+            put_back=None if keep is None else keep.part(start, stop).hook(),
             progress=_part(tell, len(pieces), len(spans)),
         )
         pieces.append(_numpy(latents.features))
     return blend(pieces, spans), _numpy(latents.weight), _numpy(latents.bias)
+
+
+def kept(request: GenerateRequest, loaded: Loaded, frames: int) -> Keep | None:
+    """Return what a request keeps, as the network sees it: unshaded, normalised, at its rate.
+
+    Raises `RequestError`.
+    """
+    if request.keep is None:
+        return None
+    spec, motion = loaded.checkpoint.spec, loaded.model.motion
+    if spec.motion != "controls":
+        raise RequestError(
+            f"The model {spec.name} moves vertices; only a model of controls can fill a range.",
+            hint="Generate the whole line again.",
+        )
+    gain = gains(spec.control_names, request.intensity, request.expression)
+    back = np.where(gain > 0, 1 / np.maximum(gain, 1e-6), 0.0)
+    scale, mean = _numpy(motion.scale), _numpy(motion.mean)
+    keep = read_keep(request.keep, spec.control_names).to(frames, spec.fps)
+    return keep.scaled((back / scale).astype(np.float32), -mean / scale)
 
 
 def lively_noise(spec: ModelSpec, frames: int, seed: int) -> torch.Tensor:

@@ -12,7 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import ConfigError
@@ -130,6 +132,7 @@ def sample(
     seed: int = 0,
     noise: Tensor | None = None,
     valid: Tensor | None = None,
+    put_back: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
     progress: Callable[[float], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Latents:
@@ -140,6 +143,8 @@ def sample(
     guidance s moves the prediction to c + s · (c - u), u being the prediction for `silent_hidden`
     (the encoding of silence, shaped like hidden). `noise` (…, F, C) replaces the seed's; a seed
     gives the same motion on every device. Exact for any length; memory grows with F only.
+    `put_back` replaces what is known in each normalised prediction (F, C) of one clip; the last
+    prediction is returned as the network made it, for the caller to put the same values in.
 
     Raises `Cancelled` between two steps, `ConfigError` for impossible settings.
     """
@@ -168,7 +173,10 @@ def sample(
         total = total * move.kept + move.predicted * features
         offset = offset * move.kept + move.predicted
         if index + 1 < len(moves):
-            state = move.kept * state + move.predicted * network.again(features)
+            entry = network.again(features)
+            if put_back is not None:
+                entry = _amended(network, features, put_back)
+            state = move.kept * state + move.predicted * entry
         watch((index + 1) / len(moves))
 
     if spec.smoothing if smoothing is None else smoothing:
@@ -179,6 +187,17 @@ def sample(
     weight = leave.weight.detach() if plain else leave.weight * scale[:, None]
     bias = offset * leave.bias * scale + mean
     return Latents(total if hidden.dim() == 3 else total[0], weight, bias)
+
+
+def _amended(
+    network: LatentNetwork,
+    features: Tensor,
+    put_back: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+) -> Tensor:
+    """Return the prediction (1, F, D) as the network sees it again, known values put back."""
+    denoiser = network.denoiser
+    motion = denoiser.motion_decoder(features)[0].float().cpu().numpy()
+    return torch.from_numpy(put_back(motion)).to(features)[None] @ denoiser.vertice_map.weight.mT
 
 
 def smooth(frames: Tensor) -> Tensor:
