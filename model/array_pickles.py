@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from .data.dataset import DataError
+from .errors import DataError
 
 
 class ArraysOnly(pickle.Unpickler):

@@ -4,7 +4,8 @@ ModelError                 anything the caller can understand and act upon
 ├── AudioError             the sound cannot be read, is empty or holds no usable samples
 ├── CheckpointError        a model file is missing, broken, unsafe or does not fit its description
 ├── ConfigError            settings that contradict each other or cannot be built
-├── CorpusError              the training corpus cannot be built from what is there
+├── CorpusError            the training corpus cannot be built from what is there
+├── DataError              a data set cannot be used as it is
 ├── DeviceError            the asked device is missing or ran out of memory
 ├── FaceError              a head mesh cannot be read or does not fit the model
 ├── OutputError            the result cannot be written (no space, no permission)
@@ -92,3 +93,7 @@ class Cancelled(ModelError):  # noqa: N818 - not a failure
 
     def __init__(self, message: str = "Cancelled.", hint: str = "") -> None:
         super().__init__(message, hint)
+
+
+class DataError(ModelError):
+    """A data set cannot be used; the message lists everything that is wrong with it."""

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError, ConfigError
 from ..network import checkpoint
-from ..network.encoders import speech_encoder
+from ..network.encoders.whisper import rename_ctranslate2
 from ..network.spec import HUBERT_BASE, WHISPER_TINY, EncoderSpec
 
 PREFIX = "audio_encoder."
@@ -38,7 +39,7 @@ def load_encoder(source: str, kind: str) -> tuple[EncoderSpec, dict[str, Tensor]
         return EncoderSpec(kind, dict(WHISPER_TINY if kind == "whisper" else HUBERT_BASE)), {}
     path = Path(source)
     if path.suffix == ".npz" and kind == "whisper":
-        tensors = speech_encoder.import_whisper(path)
+        tensors = import_whisper(path)
         return EncoderSpec(kind, whisper_sizes(tensors)), tensors
     if path.suffix == ".safetensors" and path.is_file():
         return from_model(path)
@@ -156,3 +157,16 @@ def whisper_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         for part in ("weight", "bias"):
             out[f"{target}.{part}"] = short[f"{source}.{part}"]
     return out
+
+
+def import_whisper(path: str | Path) -> dict[str, Tensor]:
+    """Read Whisper's encoder from CTranslate2's layout (.npz) → tensors named `audio_encoder.*`.
+
+    The layer mix starts even. Raises `CheckpointError`.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: np.asarray(file[key], np.float32) for key in file.files}
+        return {f"audio_encoder.{key}": value for key, value in rename_ctranslate2(arrays).items()}
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} holds no Whisper encoder: {error}.") from error

@@ -24,6 +24,7 @@ from ..network.denoiser import DiffSpeaker
 from ..network.latent import LatentNetwork
 from ..network.spec import (
     BIWI_STYLES,
+    BIWI_UNITS,
     HUBERT_BASE,
     RESEARCH,
     VOCASET_STYLES,
@@ -36,7 +37,6 @@ CONVOLUTION = "audio_encoder.encoder.pos_conv_embed.conv"
 STRIDES = [5, 2, 2, 2, 2, 2, 2]
 TOLERANCE = 1e-7  # metres: fewer steps must give the motion of 50 this closely (1e-4 mm)
 CANDIDATES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 25, 40)
-BIWI_UNITS = 0.83 / 0.15  # BIWI's heads are 0.83 of its units wide
 
 
 def convert(
@@ -68,7 +68,7 @@ def convert(
     tensors.pop(POSITIONS, None)
     checkpoint.check(spec, tensors, source.name)
     face = None if template is None else read_template(template, spec.vertices, subject)
-    model = DiffSpeaker.from_checkpoint(Checkpoint(spec, tensors, face))
+    model = checkpoint.build(Checkpoint(spec, tensors, face))
     if measure:
         scale = units(spec, face)
         halved = bfloat16_error(model) <= 0.05e-3 * scale

@@ -37,7 +37,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ModelError
+from ..errors import DataError
 
 Array = npt.NDArray[np.float32]
 
@@ -45,10 +45,6 @@ RATE = 16_000  # Hz, of the audio every encoder hears
 FEATURE_RATE = 50  # Hz, of the features every encoder returns
 SPLITS = ("train", "validation", "test")
 CHUNK = 4096  # rows looked at once while surveying
-
-
-class DataError(ModelError):
-    """A data set cannot be used; the message lists everything that is wrong with it."""
 
 
 @dataclass(frozen=True)

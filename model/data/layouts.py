@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 
 from ..array_pickles import read_pickle
+from ..errors import DataError
 from . import dataset
-from .dataset import Array, Clip, DataError, DataSet
+from .dataset import Array, Clip, DataSet
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..array_pickles import read_pickle
-from ..conversion.official import BIWI_UNITS
-from .dataset import DataError
+from ..errors import DataError
+from ..network.spec import BIWI_UNITS
 
 VOCASET_MILLIMETRES = 1000.0  # the data are in metres
 BIWI_MILLIMETRES = 1000 / BIWI_UNITS  # an estimate: a head 0.83 units wide is taken as 150 mm

@@ -25,7 +25,8 @@ from ..errors import ConfigError
 from ..phones.coarticulation import speech_curves
 from ..phones.mouth_opening import mouth_width
 from ..phones.phonemes import BILABIALS, OPEN_VOWELS, Phone, sound_of
-from ..rig.rig import INDEX, Rig
+from ..rig.controls import INDEX
+from ..rig.rig import Rig
 
 Array = npt.NDArray[np.float64]
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..motion import Motion, largest_move
 from ..progress import Watch
+from ..rig.controls import CLOSURES, CONTROLS, EXPRESSIVE
 from ..rig.head_files import metres
 from .inpainting import read_keep
 
@@ -18,11 +19,6 @@ if TYPE_CHECKING:
     from .request import GenerateRequest
     from .session import Loaded, Session
     from .windows import Sampled
-
-# Intensity makes a mouth open less or more wide; it must never open a mouth that has to close.
-CLOSURES = ("mouthClose", "mouthPress", "lipTuck", "eyeBlink")
-# What a face does besides speaking.
-EXPRESSIVE = ("eye", "brow", "cheekSquint", "noseSneer")
 
 BLINK = "eyeBlink"
 BLINK_BEGUN, BLINK_DONE = 0.25, 0.95  # lid closure that is a blink; how far it then goes
@@ -42,8 +38,6 @@ def fit_controls(
 
     `tell` hears the share done and may raise `Cancelled`. Raises `FaceError`.
     """
-    from ..rig.rig import CONTROLS
-
     names = loaded.checkpoint.spec.control_names
     own = complete_blinks(sampled.motion(), names, fps)
     own = shade(own, names, request.intensity, request.expression)

@@ -9,9 +9,7 @@ sampled in smaller windows, then on the CPU, and the report says so.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +17,10 @@ import numpy as np
 import torch
 
 from .. import __version__, audio
-from ..errors import Cancelled, DeviceError, FaceError
+from ..errors import DeviceError, FaceError
 from ..motion import Motion
 from ..network.checkpoint import read_spec
+from ..progress import Course, Progress
 from ..rig import head_files
 from .request import GenerateRequest
 from .session import Loaded, Session, device_name, model_file, out_of_memory
@@ -32,48 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GenerateRequest", "generate"]
 
-Progress = Callable[[str, float, float | None], None]
 SHORTEST = 0.5  # seconds a model is given at least; shorter speech is followed by silence
-STAGES = {
-    "Reading the sound": 0.03,
-    "Loading the model": 0.04,
-    "Listening": 0.48,
-    "Moving the face": 0.30,
-    "Fitting the head": 0.15,
-}
-
-
-@dataclass
-class Course:
-    """One generation under way: who wants to know, who may stop it, what has been noticed."""
-
-    progress: Progress
-    cancelled: Callable[[], bool]
-    warnings: list[str] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
-    began: float = field(default_factory=time.monotonic)
-
-    def tell(self, stage: str, fraction: float) -> None:
-        """Report the whole's fraction from a stage's, and raise `Cancelled` when asked to stop."""
-        if self.cancelled():
-            raise Cancelled
-        before = 0.0
-        for name, share in STAGES.items():
-            if name == stage:
-                before += share * min(1.0, max(0.0, fraction))
-                break
-            before += share
-        spent = time.monotonic() - self.began
-        left = spent * (1 - before) / before if before > 0.1 and spent > 0.3 else None
-        self.progress(stage, before, left)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[Callable[[float], None]]:
-        """Time a stage and give it a way to report its fraction."""
-        start = time.monotonic()
-        self.tell(name, 0.0)
-        yield lambda fraction: self.tell(name, fraction)
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - start, 3)
 
 
 def generate(

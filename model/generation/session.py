@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import CheckpointError, DeviceError
-from ..network.checkpoint import Checkpoint, load
+from ..network.checkpoint import Checkpoint, build, load
 from ..network.denoiser import DiffSpeaker
 from ..network.encoders.speech_encoder import has_bfloat16
 
@@ -62,7 +62,7 @@ class Session:
             while len(self._models) >= self.keep:
                 self._models.popitem(last=False)
             opened = load(path)
-            model = DiffSpeaker.from_checkpoint(opened, str(device))
+            model = build(opened, str(device))
             self._models[key] = Loaded(opened, model, device)
         self._models.move_to_end(key)
         return self._models[key]

@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from ..errors import RequestError
 from ..motion import resample
 from ..network import diffusion
-from .control_motion import EXPRESSIVE, gains
+from ..rig.controls import EXPRESSIVE
+from .control_motion import gains
 from .inpainting import Keep, read_keep
 
 if TYPE_CHECKING:
     from ..network.spec import ModelSpec
-    from .generate import Course
+    from ..progress import Course
     from .request import GenerateRequest
     from .session import Loaded
 

@@ -15,18 +15,18 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import CheckpointError, OutputError
+from .denoiser import DiffSpeaker
+from .latent import PREPARED, LatentNetwork
 from .spec import ModelSpec
 
 TEMPLATE = "motion.template"
 # A file may leave these out: no standardisation means 0 and 1.
 STANDARDISATION = ("motion.mean", "motion.scale")
-# And may carry these, computed from the other tensors, to save the sampler two large products.
-PREPARED = ("latent.product", "latent.noise_factor")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A described set of weights, ready for `DiffSpeaker.from_checkpoint`."""
+    """A described set of weights, ready for `build`."""
 
     spec: ModelSpec
     """What the tensors belong to."""
@@ -52,6 +52,28 @@ def load(path: str | Path, *, dtype: torch.dtype = torch.float32) -> Checkpoint:
     tensors = {key: tensor.to(dtype) for key, tensor in tensors.items()}
     check(spec, tensors, path.name)
     return Checkpoint(spec, tensors, None if template is None else template.to(torch.float32))
+
+
+def build(checkpoint: Checkpoint, device: str | torch.device = "cpu") -> DiffSpeaker:
+    """Build the network around a checkpoint's tensors (not copied on the CPU), in eval mode."""
+    with torch.device("meta"):
+        model = DiffSpeaker(checkpoint.spec)
+    tensors = dict(checkpoint.tensors)
+    dtype = tensors["denoiser.vertice_map.weight"].dtype
+    channels = checkpoint.spec.channels
+    tensors.setdefault("motion.mean", torch.zeros(channels, dtype=dtype))
+    tensors.setdefault("motion.scale", torch.ones(channels, dtype=dtype))
+    prepared = {key: tensors.pop(key) for key in PREPARED if key in tensors}
+    model.load_state_dict(tensors, strict=True, assign=True)
+    model = model.to(device).eval()
+    if len(prepared) == len(PREPARED):
+        LatentNetwork.remember(model, *prepared.values())
+    return model
+
+
+def of(model: DiffSpeaker, template: Tensor | None = None) -> Checkpoint:
+    """Return a network's present weights with their description, ready to be saved."""
+    return Checkpoint(model.spec, dict(model.state_dict()), template)
 
 
 def read_spec(path: str | Path) -> ModelSpec:
@@ -134,8 +156,6 @@ def check(spec: ModelSpec, tensors: Mapping[str, Tensor], name: str = "The model
 
 def expected_shapes(spec: ModelSpec) -> dict[str, torch.Size]:
     """Return every key and shape that the network of a description has, without memory for it."""
-    from .denoiser import DiffSpeaker
-
     with torch.device("meta"):
         network = DiffSpeaker(spec)
     return {key: tensor.shape for key, tensor in network.state_dict().items()}

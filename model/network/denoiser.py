@@ -18,8 +18,8 @@ from torch.nn import functional
 from ..errors import StyleError
 from ..progress import Watch
 from .attention import BiasedCrossAttention, BiasedSelfAttention, self_bias
-from .checkpoint import PREPARED, Checkpoint
 from .encoders import speech_encoder as speech
+from .encoders.build import build_encoder
 from .spec import ModelSpec
 
 
@@ -158,39 +158,14 @@ class DiffSpeaker(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.audio_encoder = speech.build_encoder(spec.encoder)
+        self.audio_encoder = build_encoder(spec.encoder)
         self.denoiser = Denoiser(spec)
         self.motion = Standardisation(spec.channels)
-
-    @classmethod
-    def from_checkpoint(
-        cls, checkpoint: Checkpoint, device: str | torch.device = "cpu"
-    ) -> "DiffSpeaker":
-        """Build the network around a checkpoint's tensors (not copied on the CPU), in eval mode."""
-        with torch.device("meta"):
-            model = cls(checkpoint.spec)
-        tensors = dict(checkpoint.tensors)
-        dtype = tensors["denoiser.vertice_map.weight"].dtype
-        channels = checkpoint.spec.channels
-        tensors.setdefault("motion.mean", torch.zeros(channels, dtype=dtype))
-        tensors.setdefault("motion.scale", torch.ones(channels, dtype=dtype))
-        prepared = {key: tensors.pop(key) for key in PREPARED if key in tensors}
-        model.load_state_dict(tensors, strict=True, assign=True)
-        model = model.to(device).eval()
-        if len(prepared) == len(PREPARED):
-            from .latent import LatentNetwork
-
-            LatentNetwork.remember(model, *prepared.values())
-        return model
 
     @property
     def device(self) -> torch.device:
         """Where the network lives."""
         return self.denoiser.vertice_map.weight.device
-
-    def checkpoint(self, template: Tensor | None = None) -> Checkpoint:
-        """Return the present weights with their description, ready to be saved."""
-        return Checkpoint(self.spec, dict(self.state_dict()), template)
 
     def frames(self, samples: int) -> int:
         """Return how many motion frames a clip of that many 16 kHz samples gets."""

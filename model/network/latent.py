@@ -24,8 +24,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from .attention import CONDITIONS, bias_table
-from .checkpoint import PREPARED
 from .denoiser import Denoiser, DenoiserLayer, DiffSpeaker
+
+PREPARED = ("latent.product", "latent.noise_factor")
+"""Tensors a model file may carry, computed from the others, to save two large products."""
 
 CHUNK = 256  # queries at a time in self-attention
 _KEPT = "_latent_network"  # where a model keeps its `LatentNetwork`

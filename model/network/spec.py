@@ -39,6 +39,9 @@ HUBERT_BASE: dict[str, Any] = {
 # Whisper-tiny's encoder. `mix`: learn a softmax mix of all hidden states, not only the last one;
 # `energy`: append the log energy of each 10 ms half of a 20 ms frame (2 more features);
 # `level`: shift every clip's loudest mel bin to one fixed level, so recording gain does not matter.
+BIWI_UNITS = 0.83 / 0.15
+"""BIWI's units in a metre: its heads are 0.83 of them wide (an estimate: a head of 150 mm)."""
+
 WHISPER_TINY: dict[str, Any] = {
     "width": 384,
     "heads": 6,

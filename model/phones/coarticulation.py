@@ -25,7 +25,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..rig.rig import INDEX
+from ..rig.controls import INDEX
 from .gestures import TRACKS, Array, Sounds, as_gestures, blend, contacts, smoothed
 from .lip_reading import bend
 from .mouth_opening import SPEECH_NAMES, as_controls

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from ..rig.rig import CONTROLS, INDEX
+from ..rig.controls import CONTROLS, INDEX
 from .styles import Manner
 
 Array = npt.NDArray[np.float64]

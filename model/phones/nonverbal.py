@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..rig.rig import CONTROLS, INDEX
+from ..rig.controls import CONTROLS, INDEX
 from .phonemes import SILENCE, VOWELS, Phone, sound_of
 from .pitch import semitones
 

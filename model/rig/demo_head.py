@@ -1,7 +1,7 @@
 """The demo head: a face that anyone may use, with teeth, tongue, eyes, brows, ears and hair.
 
 `load` reads what ships (`weights/head.npz`); ``python -m model head OUT.npz`` makes it anew from
-the numbers in `sculpt`, `headloops`, `headparts` and `mouthparts`: no scan, no downloaded mesh.
+the numbers in `model/recipes/head`: no scan, no downloaded mesh.
 The face itself has 5,023 vertices, skin then left and right eyeball, like the heads that
 researchers use, but its own connectivity. Metres, Y up, Z to the front, X to the subject's left.
 
@@ -10,7 +10,6 @@ researchers use, but its own connectivity. Metres, Y up, Z to the front, X to th
 
 from __future__ import annotations
 
-import argparse
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -239,31 +238,3 @@ def _shapes(arrays: dict[str, NDArray[np.generic]], prefix: str, count: int) -> 
 
 
 # -- the command ----------------------------------------------------------------------------------
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``python -m model head``."""
-    parser.add_argument("output", type=Path, help="the .npz file to write")
-    parser.add_argument(
-        "--shapes-only",
-        action="store_true",
-        help="keep the shipped head and renew its shapes after a change of the rig (quick)",
-    )
-    parser.add_argument("--picture", type=Path, help="also draw the head into this PNG file")
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Make the demo head anew and write it."""
-    from ..preview import preview
-    from ..recipes.head import build
-
-    if not arguments.shapes_only:
-        save(arguments.output, build.build())
-    made = load(ASSET if arguments.shapes_only else arguments.output)
-    head = build.renew_shapes(made)  # of what is stored, so that both ways give the same
-    save(arguments.output, head)
-    size = arguments.output.stat().st_size
-    print(f"{arguments.output}: {len(head.vertices)} vertices, {len(head.shapes)} shapes, {size} B")
-    if arguments.picture:
-        preview.portrait(head, arguments.picture)
-    return 0

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..progress import UNWATCHED, Watch
+from .controls import CONTROLS, INDEX
 from .derivation import EyeMotion, cached_derivation
 from .fitting import solve_weights
 from .head_frame import LIFE_EYE_DISTANCE
@@ -22,32 +23,6 @@ from .mesh import rotate
 from .shapes import ShapeSet, build_shapes
 
 FloatArray = NDArray[np.floating]
-
-_NAMES = """
-    eyeBlinkLeft eyeBlinkRight eyeSquintLeft eyeSquintRight eyeWideLeft eyeWideRight
-    eyeLookInLeft eyeLookOutLeft eyeLookUpLeft eyeLookDownLeft
-    eyeLookInRight eyeLookOutRight eyeLookUpRight eyeLookDownRight
-    browInnerUp browDownLeft browDownRight browOuterUpLeft browOuterUpRight
-    cheekPuff cheekSquintLeft cheekSquintRight noseSneerLeft noseSneerRight
-    jawOpen jawForward jawLeft jawRight mouthClose mouthFunnel mouthPucker
-    mouthLeft mouthRight mouthSmileLeft mouthSmileRight mouthFrownLeft mouthFrownRight
-    mouthDimpleLeft mouthDimpleRight mouthStretchLeft mouthStretchRight
-    mouthRollLower mouthRollUpper mouthShrugLower mouthShrugUpper mouthPressLeft mouthPressRight
-    mouthLowerDownLeft mouthLowerDownRight mouthUpperUpLeft mouthUpperUpRight
-    lipTuck tongueOut tongueTip tongueBack
-"""
-
-CONTROLS: tuple[str, ...] = tuple(_NAMES.split())
-"""Every control, in the order of the columns of a control array; each runs from 0 to 1.
-
-The names are ARKit's where ARKit has one.  As a control, `mouthClose` is a lip seal: 1 means that
-the lips are shut whatever the jaw does.  (As a *shape* it is ARKit's: see `shapes.py`.)
-`lipTuck` puts the lower lip under the upper teeth (f, v); `tongueTip` and `tongueBack` raise the
-tongue.
-"""
-
-INDEX: dict[str, int] = {name: column for column, name in enumerate(CONTROLS)}
-"""Column of each control."""
 
 BLOCK = 48
 """Frames evaluated at once: enough for matrix products, few enough for the processor's cache."""

@@ -263,7 +263,7 @@ class Trainer:
     def save_checkpoint(self, name: str) -> None:
         """Write the present weights as a model file."""
         try:
-            checkpoint.save(self.folder / name, self.model.checkpoint(self.template))
+            checkpoint.save(self.folder / name, checkpoint.of(self.model, self.template))
         except OutputError as error:
             hint = "Free some space, then go on with --resume; the last saved state is whole."
             raise OutputError(error.message, hint) from error

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.dataset import Clip, DataError
+from ..data.dataset import Clip
 from ..data.regions import read_regions
+from ..errors import DataError
 from ..evaluation import control_scores, vertex_scores
 from ..evaluation.vertex_scores import Plan, VertexScorer
 from .settings import Settings
@@ -101,8 +102,9 @@ class EpochChecks:
 
 def on_demo_head(trainer: Trainer, clip: Clip) -> tuple[np.ndarray, np.ndarray]:
     """Return a control clip's vertices (F, V, 3) on the demo head, and its triangles."""
+    from ..rig.controls import CONTROLS
     from ..rig.demo_head import load
-    from ..rig.rig import CONTROLS, Rig
+    from ..rig.rig import Rig
 
     data = trainer.source.data
     curves = control_scores.predict(trainer.model, data, clip, ONE, 0)

@@ -13,7 +13,8 @@ import time
 
 import numpy as np
 
-from model.rig.rig import CONTROLS, Rig
+from model.rig.controls import CONTROLS
+from model.rig.rig import Rig
 from model.rig.shapes import random_poses
 from tests.model.heads import ASSET, Mesh, demo_head, flame_head
 from tests.shared import SHARED

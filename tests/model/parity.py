@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from model.conversion import official
+from model.network import checkpoint
 from model.network.checkpoint import Checkpoint
 from model.network.denoiser import DiffSpeaker
 from model.network.spec import BIWI_STYLES, VOCASET_STYLES, EncoderSpec, ModelSpec
@@ -62,5 +63,5 @@ def model(setting: str, dtype: torch.dtype = torch.float32) -> DiffSpeaker:
     """Build the network with the recorded weights."""
     tensors = load_file(str(shared(f"reference/parity/{setting}_weights.safetensors")))
     described = spec(setting)
-    built = DiffSpeaker.from_checkpoint(Checkpoint(described, official.prepare(tensors)))
+    built = checkpoint.build(Checkpoint(described, official.prepare(tensors)))
     return built.to(dtype)

@@ -8,10 +8,10 @@ import numpy as np
 import soundfile
 import torch
 
-from model.network.checkpoint import save
+from model.network import checkpoint as files
 from model.network.denoiser import DiffSpeaker
 from model.network.spec import EncoderSpec, ModelSpec
-from model.rig.rig import CONTROLS
+from model.rig.controls import CONTROLS
 
 HUBERT = {
     "conv_dim": [16] * 7,
@@ -59,7 +59,7 @@ def checkpoint(path: Path, described: ModelSpec, *, template: bool = True, seed:
         model.denoiser.motion_decoder.weight.normal_(0, size)
         model.denoiser.motion_decoder.bias.normal_(0, size)
     shape = torch.from_numpy(head(described.vertices)[0]).float() if described.vertices else None
-    save(path, model.checkpoint(shape if template else None))
+    files.save(path, files.of(model, shape if template else None))
     return path
 
 

@@ -11,16 +11,13 @@ Legend: B batch, n samples at 16 kHz, S speech frames, F motion frames, W featur
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...errors import CheckpointError
-from ..spec import EncoderSpec, ModelSpec
+from ..spec import ModelSpec
 
 RATE = 16_000
 FEATURE_RATE = 50.0
@@ -35,32 +32,6 @@ class SpeechEncoder(nn.Module):
     def prepare(self, audio: Tensor, lengths: Tensor | None) -> Tensor:
         """Normalise raw 16 kHz audio (B, n) as this encoder was trained; lengths (B,) or None."""
         raise NotImplementedError
-
-
-def build_encoder(spec: EncoderSpec) -> SpeechEncoder:
-    """Build an untrained encoder from its description."""
-    if spec.kind == "whisper":
-        from .whisper import WhisperEncoder
-
-        return WhisperEncoder(spec.config)
-    from .hubert import HubertEncoder
-
-    return HubertEncoder(spec.config)
-
-
-def import_whisper(path: str | Path) -> dict[str, Tensor]:
-    """Read Whisper's encoder from CTranslate2's layout (.npz) → tensors named `audio_encoder.*`.
-
-    The layer mix starts even. Raises `CheckpointError`.
-    """
-    from .whisper import rename_ctranslate2
-
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: np.asarray(file[key], np.float32) for key in file.files}
-        return {f"audio_encoder.{key}": value for key, value in rename_ctranslate2(arrays).items()}
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} holds no Whisper encoder: {error}.") from error
 
 
 def computing_in(precision: str, device: torch.device) -> AbstractContextManager[Any]:

@@ -27,7 +27,7 @@ import soundfile
 from ...data.dataset import read_mono
 from ...errors import CorpusError
 from ...phones.coarticulation import STYLES, Phone, life_curves, speech_curves
-from ...rig.rig import CONTROLS
+from ...rig.controls import CONTROLS
 from . import augment
 from .align import RATE, align, fill_gaps
 from .lip_reader import LipReader, fit, load_encoder, measured_clips

@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ...conversion.encoders import import_whisper
 from ...data.dataset import read_mono
 from ...errors import CorpusError
-from ...network.encoders import speech_encoder
+from ...network.encoders.speech_encoder import FEATURE_RATE
 from ...network.encoders.whisper import WhisperEncoder
 from ...network.spec import WHISPER_TINY
 from . import augment
@@ -66,7 +67,7 @@ class LipReader:
 def load_encoder(path: Path) -> WhisperEncoder:
     """Build the frozen Whisper encoder from a CTranslate2-style ``.npz``."""
     encoder = WhisperEncoder(WHISPER_TINY | {"energy": False})
-    tensors = speech_encoder.import_whisper(path)
+    tensors = import_whisper(path)
     encoder.load_state_dict({key.removeprefix("audio_encoder."): t for key, t in tensors.items()})
     return encoder.eval()
 
@@ -82,7 +83,7 @@ def at(features: Array, times: Array) -> Array:
     """Interpolate features at the given seconds and their context → (frames, 3 · width)."""
     columns = []
     for shift in CONTEXT:
-        place = np.clip((times + shift) * speech_encoder.FEATURE_RATE, 0, len(features) - 1)
+        place = np.clip((times + shift) * FEATURE_RATE, 0, len(features) - 1)
         low = np.floor(place).astype(int)
         high = np.minimum(low + 1, len(features) - 1)
         part = (place - low)[:, None]

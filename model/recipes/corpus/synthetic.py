@@ -28,7 +28,8 @@ from ...errors import ConfigError, OutputError
 from ...phones.coarticulation import STYLES, Phone, speech_curves
 from ...phones.nonverbal import life_curves
 from ...rig import demo_head
-from ...rig.rig import CONTROLS, Rig
+from ...rig.controls import CONTROLS
+from ...rig.rig import Rig
 from .formants import speak
 
 Floats = npt.NDArray[np.floating]

@@ -5,11 +5,15 @@ Development only (SciPy). `V` vertices of the face, `T` triangles, `K` shapes.
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
+from ...rig.controls import CONTROLS
 from ...rig.demo_head import (
+    ASSET,
     JAW_SHAPES,
     REST,
     SEEN,
@@ -19,8 +23,10 @@ from ...rig.demo_head import (
     Part,
     follow,
     jaw_motion,
+    load,
+    save,
 )
-from ...rig.rig import CONTROLS, Rig
+from ...rig.rig import Rig
 from . import hair, loops, mouth_inside, parts
 from . import paint as headpaint
 from . import skin as headmesh
@@ -127,3 +133,30 @@ def with_shapes(part: Part, head: Head) -> Part:
         if np.abs(moved).max(initial=0) > SEEN:
             shapes[name] = moved.astype(np.float32)
     return replace(part, shapes=shapes)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``python -m model head``."""
+    parser.add_argument("output", type=Path, help="the .npz file to write")
+    parser.add_argument(
+        "--shapes-only",
+        action="store_true",
+        help="keep the shipped head and renew its shapes after a change of the rig (quick)",
+    )
+    parser.add_argument("--picture", type=Path, help="also draw the head into this PNG file")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Make the demo head anew and write it."""
+    from ...preview import preview
+
+    if not arguments.shapes_only:
+        save(arguments.output, build())
+    made = load(ASSET if arguments.shapes_only else arguments.output)
+    head = renew_shapes(made)  # of what is stored, so that both ways give the same
+    save(arguments.output, head)
+    size = arguments.output.stat().st_size
+    print(f"{arguments.output}: {len(head.vertices)} vertices, {len(head.shapes)} shapes, {size} B")
+    if arguments.picture:
+        preview.portrait(head, arguments.picture)
+    return 0

@@ -66,7 +66,7 @@ def test_the_recorded_lightning_file_is_imported(tmp_path: Path) -> None:
     import sys
 
     assert "omegaconf" not in sys.modules and "alm" not in sys.modules
-    model = DiffSpeaker.from_checkpoint(read)
+    model = checkpoint.build(read)
     audio = torch.randn(1, 16_000)
     hidden = model.encode(audio, model.frames(16_000))
     assert torch.isfinite(diffusion.sample(model, hidden, model.style(0)).motion()).all()
@@ -94,7 +94,7 @@ def test_the_weight_norm_is_folded_into_one_weight(tmp_path: Path) -> None:
 def test_fewer_steps_are_chosen_only_when_they_give_the_same_motion(tmp_path: Path) -> None:
     source = official_file(tmp_path / "a.ckpt")
     made = official.convert(source, tmp_path / "a.safetensors", encoder_heads=4)
-    model = DiffSpeaker.from_checkpoint(made)
+    model = checkpoint.build(made)
     sound = official.probe_sound()[None]
     hidden = model.encode(sound, model.frames(sound.shape[1]))
     shape = (1, hidden.shape[1], made.spec.channels)

@@ -12,7 +12,7 @@ import soundfile
 
 from model.array_pickles import read_pickle
 from model.data import dataset, layouts
-from model.data.dataset import DataError
+from model.errors import DataError
 from tests.model import recordings
 
 

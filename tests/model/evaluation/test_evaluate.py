@@ -32,7 +32,7 @@ def model_of(path) -> DiffSpeaker:
     """Load a checkpoint's network."""
     from model.network import checkpoint
 
-    return DiffSpeaker.from_checkpoint(checkpoint.load(path))
+    return checkpoint.build(checkpoint.load(path))
 
 
 def test_unseen_subjects_are_scored_with_every_style(voca) -> None:
@@ -156,8 +156,8 @@ def arguments_for(model: str):
 
 def test_regions_of_one_s_own(tmp_path) -> None:
     """regions.json serves any topology; without companions the message says what to write."""
-    from model.data.dataset import DataError
     from model.data.regions import read_regions
+    from model.errors import DataError
 
     with pytest.raises(DataError, match=r"regions\.json"):
         read_regions(tmp_path, "folder")

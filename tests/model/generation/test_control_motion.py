@@ -8,7 +8,7 @@ import torch
 
 from model.generation.control_motion import BLINK_DONE, complete_blinks, shade
 from model.generation.windows import LIVELY, join, lively_noise
-from model.rig.rig import CONTROLS
+from model.rig.controls import CONTROLS
 
 LEFT, RIGHT = CONTROLS.index("eyeBlinkLeft"), CONTROLS.index("eyeBlinkRight")
 JAW, CLOSE = CONTROLS.index("jawOpen"), CONTROLS.index("mouthClose")

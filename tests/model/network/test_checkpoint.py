@@ -22,7 +22,7 @@ def saved(path: Path, *, seed: int = 0, **changes: object) -> Checkpoint:
     """Save a tiny random model with a template and return it."""
     torch.manual_seed(seed)
     described = tiny.spec(**changes)
-    made = DiffSpeaker(described).checkpoint(torch.randn(described.vertices, 3))
+    made = checkpoint.of(DiffSpeaker(described), torch.randn(described.vertices, 3))
     checkpoint.save(path, made)
     return made
 
@@ -105,7 +105,7 @@ def test_standardisation_may_be_left_out(tmp_path: Path) -> None:
         del tensors[key]
     metadata = {"spec": made.spec.to_json()}
     save_file(tensors, str(tmp_path / "b.safetensors"), metadata=metadata)
-    model = DiffSpeaker.from_checkpoint(checkpoint.load(tmp_path / "b.safetensors"))
+    model = checkpoint.build(checkpoint.load(tmp_path / "b.safetensors"))
     assert bool((model.motion.scale == 1).all()) and bool((model.motion.mean == 0).all())
 
 
@@ -115,17 +115,17 @@ def test_prepared_products_are_used_and_forgotten_when_weights_change(tmp_path: 
     first = DiffSpeaker(described)
     torch.nn.init.normal_(first.denoiser.motion_decoder.weight)
     prepared = LatentNetwork.of(first).prepared()
-    made = first.checkpoint()
+    made = checkpoint.of(first)
     with_products = Checkpoint(made.spec, made.tensors | prepared)
     checkpoint.save(tmp_path / "a.safetensors", with_products)
-    model = DiffSpeaker.from_checkpoint(checkpoint.load(tmp_path / "a.safetensors"))
+    model = checkpoint.build(checkpoint.load(tmp_path / "a.safetensors"))
     used = LatentNetwork.of(model)
     assert torch.equal(used.product, prepared["latent.product"])
     assert LatentNetwork.of(model) is used
     with torch.no_grad():
         model.denoiser.motion_decoder.weight.mul_(2)
     torch.testing.assert_close(LatentNetwork.of(model).product, 2 * prepared["latent.product"])
-    assert not set(prepared) & set(model.checkpoint().tensors)
+    assert not set(prepared) & set(checkpoint.of(model).tensors)
 
 
 def test_descriptions_survive_json() -> None:

@@ -11,7 +11,9 @@ from model.network import attention, denoiser
 from model.network.encoders import speech_encoder
 from tests.model import parity, plain
 
-SINGLE, DOUBLE = 1e-5, 1e-12
+# The float64 records hold float32 tables (sinusoids, noise schedule), whose
+# last bit differs among processors: 1e-12 where they were recorded, up to 2e-7 elsewhere.
+SINGLE, DOUBLE = 1e-5, 3e-7
 
 
 @pytest.mark.parametrize("setting", parity.SETTINGS)

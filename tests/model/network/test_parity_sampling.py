@@ -8,7 +8,7 @@ import torch
 from model.network import diffusion
 from tests.model import parity, plain
 
-SINGLE = 1e-5
+SINGLE, DOUBLE = 1e-5, 3e-7
 FIRST = float(diffusion.schedule().signal[0])
 # recorded name → steps, signal left at the end, guidance
 RUNS = {
@@ -38,11 +38,11 @@ def test_every_recorded_sampling_is_reproduced(
     """The plain sampler gives every recording; the latent one all that it offers.
 
     In float64 the recordings still hold a float32 schedule, which may differ in its last digit
-    between library versions: hence 1e-8.
+    between library versions and processors: hence 3e-7.
     """
     model = parity.model(setting, dtype)
     arrays = parity.Arrays(f"{setting}_sampling.npz", dtype)
-    suffix, tolerance = ("64", 1e-8) if dtype == torch.float64 else ("", SINGLE)
+    suffix, tolerance = ("64", DOUBLE) if dtype == torch.float64 else ("", SINGLE)
     expected = arrays[f"{rule}ddim_out{suffix}_{run}"]
     steps, final, guidance = RUNS[run]
     sampler = "corrected" if rule else "published"
@@ -65,7 +65,7 @@ def test_every_recorded_sampling_is_reproduced(
 def test_a_padded_batch_gives_the_recorded_motion(setting: str, dtype: torch.dtype) -> None:
     model = parity.model(setting, dtype)
     arrays = parity.Arrays(f"{setting}_sampling.npz", dtype)
-    suffix, tolerance = ("64", 1e-8) if dtype == torch.float64 else ("", SINGLE)
+    suffix, tolerance = ("64", DOUBLE) if dtype == torch.float64 else ("", SINGLE)
     hidden, noise, valid = (arrays[f"ddim2_{key}"] for key in ("hidden", "xT", "valid"))
     style = arrays.one_hot("ddim2_id", len(model.spec.styles))
     for rule, sampler in (("", "published"), ("fixed_", "corrected")):
@@ -85,7 +85,7 @@ def test_a_padded_batch_gives_the_recorded_motion(setting: str, dtype: torch.dty
 def test_audio_to_vertices_gives_the_recorded_ones(setting: str, dtype: torch.dtype) -> None:
     model = parity.model(setting, dtype)
     arrays = parity.Arrays(f"{setting}_predict.npz", dtype)
-    suffix, tolerance = ("64", 5e-8) if dtype == torch.float64 else ("", SINGLE)
+    suffix, tolerance = ("64", DOUBLE) if dtype == torch.float64 else ("", SINGLE)
     noise, template = arrays["pred_xT"], arrays["pred_template"]
     style = arrays.one_hot("pred_id", len(model.spec.styles))
     assert model.frames(arrays["pred_audio"].shape[1]) == noise.shape[1]

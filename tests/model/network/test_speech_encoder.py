@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from model.conversion.encoders import import_whisper
 from model.errors import Cancelled, CheckpointError
 from model.network.encoders import speech_encoder, whisper
 from model.network.spec import WHISPER_TINY
@@ -49,7 +50,7 @@ def test_whispers_weights_give_the_reference_encoders_features() -> None:
     names = {key: key.replace("position/encodings", "position_encodings") for key in arrays}
     arrays = {names[key]: value for key, value in arrays.items()}
     ours = whisper.WhisperEncoder({**WHISPER_TINY, "level": False}).eval()
-    tensors = speech_encoder.import_whisper(source)
+    tensors = import_whisper(source)
     ours.load_state_dict({key.removeprefix("audio_encoder."): v for key, v in tensors.items()})
     clip = sound(3.0)
     mel = whisper.log_mel(clip, 80, levelled=False)[:80]
@@ -122,10 +123,10 @@ def test_the_mix_starts_even_and_learns() -> None:
 
 def test_a_missing_or_foreign_whisper_file_is_one_sentence(tmp_path) -> None:
     with pytest.raises(CheckpointError, match="no Whisper encoder"):
-        speech_encoder.import_whisper(tmp_path / "none.npz")
+        import_whisper(tmp_path / "none.npz")
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     with pytest.raises(CheckpointError, match="no Whisper encoder"):
-        speech_encoder.import_whisper(tmp_path / "other.npz")
+        import_whisper(tmp_path / "other.npz")
 
 
 def test_long_clips_report_progress_and_stop_when_asked() -> None:
@@ -182,7 +183,8 @@ def test_start_up_imports_nothing_slow() -> None:
     """Checking a model, encoding and sampling need neither transformers nor torch's compiler."""
     code = """
 import sys, torch
-from model import checkpoint, denoiser, diffusion, spec, whisper
+from model.network import checkpoint, denoiser, diffusion, spec
+from model.network.encoders import whisper
 checkpoint.expected_shapes(spec.vocaset())
 ears = spec.EncoderSpec("whisper", spec.WHISPER_TINY | {"layers": 1})
 model = denoiser.DiffSpeaker(spec.vocaset().with_(encoder=ears, alignment="time")).eval()

@@ -20,7 +20,7 @@ from model.phones.mouth_opening import (
     unsealed_opening,
 )
 from model.phones.phonemes import BILABIALS, OPEN_VOWELS, SOUNDS, sound_of
-from model.rig.rig import CONTROLS, INDEX
+from model.rig.controls import CONTROLS, INDEX
 
 SILENT = np.zeros(0)
 

@@ -8,7 +8,7 @@ import pytest
 from model.phones.coarticulation import LIFE_CONTROLS, Phone, life_curves
 from model.phones.nonverbal import find_accents
 from model.phones.pitch import fundamental, semitones
-from model.rig.rig import INDEX
+from model.rig.controls import INDEX
 
 RATE = 16000
 

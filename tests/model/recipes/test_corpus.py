@@ -12,7 +12,7 @@ from model.errors import CorpusError
 from model.phones.coarticulation import Phone
 from model.recipes.corpus import augment, corpus, sentences
 from model.recipes.corpus.align import fill_gaps, words_of
-from model.rig.rig import CONTROLS
+from model.rig.controls import CONTROLS
 
 RATE = corpus.RATE
 

@@ -13,7 +13,8 @@ from model.preview.scene import EYES, View
 from model.recipes.head import loops as headloops
 from model.recipes.head import parts
 from model.rig import demo_head as heads
-from model.rig.rig import CONTROLS, Rig
+from model.rig.controls import CONTROLS
+from model.rig.rig import Rig
 
 SKIN = 3931
 BALL = 546

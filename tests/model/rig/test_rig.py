@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from model.errors import FaceError
 from model.phones.coarticulation import Phone, life_curves, speech_curves
 from model.rig import derivation
+from model.rig.controls import CONTROLS, INDEX
 from model.rig.head_frame import LIFE_EYE_DISTANCE
-from model.rig.rig import CONTROLS, INDEX, Rig
+from model.rig.rig import Rig
 from model.rig.topology import FaceTopology
 from tests.model.heads import Mesh, demo_head, flame_head, turn, warped
 from tests.shared import shared
