@@ -1,12 +1,10 @@
 """Read head meshes from the files FLAME users have (.ply .obj .pkl .npz), vertex order untouched.
 
-Pure numpy. Pickles are read by an unpickler that builds arrays and nothing else: a class it does
-not know becomes an inert shell, so no code of the file ever runs.
+Pure numpy. Pickles are read by `files.pickles`: no code of the file ever runs.
 """
 
 from __future__ import annotations
 
-import pickle
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import HeadError
+from ..files import pickles
 
 SUFFIXES = (".ply", ".obj", ".pkl", ".npz")
 _PLY_TYPES = {
@@ -49,7 +48,7 @@ def read(path: str | Path) -> HeadFile:
     except HeadError:
         raise
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, EOFError, MemoryError,
-            UnicodeDecodeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:  # fmt: skip
+            UnicodeDecodeError, pickles.UnpicklingError, zipfile.BadZipFile) as error:  # fmt: skip
         raise HeadError(f"{path.name} is damaged or no head file ({error}).") from error
     for name, vertices in found.heads.items():
         if vertices.ndim != 2 or vertices.shape[1] != 3 or not np.isfinite(vertices).all():
@@ -172,8 +171,7 @@ def _read_npz(path: Path) -> HeadFile:
 
 def _read_pickle(path: Path) -> HeadFile:
     """Read FLAME's .pkl or a templates.pkl without running anything it holds."""
-    with path.open("rb") as stream:
-        entries = _ArraysOnly(stream, encoding="latin1").load()
+    entries = pickles.read(path)
     if not isinstance(entries, dict):
         _refuse(path, "it holds no table of arrays")
     return _from_entries(path, {_text(name): _array(value) for name, value in entries.items()})
@@ -202,56 +200,8 @@ def _text(name: Any) -> str:
 def _array(value: Any) -> Any:
     """Return the array in a plain or chumpy value; anything else as it is."""
     for _ in range(4):  # a chumpy expression may wrap another
-        if isinstance(value, np.ndarray):
-            return value
-        state = getattr(value, "state", None)
+        state = value.state if isinstance(value, pickles.Opaque) else None
         if not isinstance(state, dict):
             return value
         value = state.get("x", state.get("a"))
     return value
-
-
-class _Shell:
-    """Stands where a class of another library would: keeps the state it is given, does nothing."""
-
-    state: Any = None
-
-    def __init__(self, *_arguments: Any, **_named: Any) -> None:
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-    def __call__(self, *_arguments: Any, **_named: Any) -> _Shell:
-        return _Shell()
-
-    def __setitem__(self, _key: Any, _value: Any) -> None:
-        pass
-
-    def append(self, _item: Any) -> None:
-        """Take what a pickled list would take, and drop it."""
-
-    def extend(self, _items: Any) -> None:
-        """Take what a pickled list would take, and drop it."""
-
-
-def _shell(*_arguments: Any) -> _Shell:
-    """Stand in for a function of another library."""
-    return _Shell()
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Load arrays, numbers, text and containers; every other class becomes a `_Shell`."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return numpy's own array builders, and shells for all else."""
-        if module.startswith("numpy") and name in ("_reconstruct", "scalar"):
-            multiarray = getattr(np, "_core", None) or np.core
-            return getattr(multiarray.multiarray, name)
-        if module == "numpy" and name in ("ndarray", "dtype"):
-            return getattr(np, name)
-        if module in ("_codecs",) and name == "encode":
-            return lambda text, encoding="latin1": text.encode("latin1")
-        if name in ("_reconstructor", "__newobj__", "_unpickle"):
-            return _shell
-        return _Shell

@@ -2,7 +2,7 @@
 
 Their files are Lightning 1.9 pickles without a description: the sizes are read off the tensors, the
 old weight-norm pair is folded into one weight, the position table is dropped (it is a constant) and
-the rest must fit exactly. Nothing in the file is run; see `pickles.py`.
+the rest must fit exactly. Nothing in the file is run; see `torch_files`.
 
 Legend: V vertices, C channels = 3 V, D latent.
 """
@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .. import pickles
 from ..errors import CheckpointError, FaceError
+from ..files import pickles
 from ..network import checkpoint, diffusion
 from ..network.checkpoint import Checkpoint
 from ..network.denoiser import DiffSpeaker
@@ -31,6 +31,7 @@ from ..network.spec import (
     EncoderSpec,
     ModelSpec,
 )
+from .torch_files import read_tensors
 
 POSITIONS = "denoiser.PPE.pe"
 CONVOLUTION = "audio_encoder.encoder.pos_conv_embed.conv"
@@ -62,7 +63,7 @@ def convert(
     Raises `CheckpointError`, `FaceError` or `OutputError`.
     """
     source = Path(source)
-    tensors = prepare(pickles.read_tensors(source))
+    tensors = prepare(read_tensors(source))
     kind = encoder or ("wav2vec2" if "wav2vec" in source.name.lower() else "hubert")
     spec = infer(tensors, source.stem, kind, heads, encoder_heads).with_(licence=licence)
     tensors.pop(POSITIONS, None)
@@ -204,7 +205,12 @@ def read_templates(path: str | Path) -> dict[str, NDArray[np.float32]]:
     Raises `CheckpointError`, `FaceError` when it holds no heads.
     """
     path = Path(path)
-    content = pickles.read_arrays(path)
+    try:
+        content = pickles.read(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"There is no file {path}.", "Choose another one.") from error
+    except (pickles.UnpicklingError, OSError) as error:
+        raise CheckpointError(f"{path.name} is not a readable .pkl of arrays: {error}.") from error
     heads = {}
     for name, value in content.items() if isinstance(content, dict) else ():
         if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.size % 3 == 0:

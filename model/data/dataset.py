@@ -38,6 +38,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
+from ..files import pickles
 
 Array = npt.NDArray[np.float32]
 
@@ -213,6 +214,22 @@ def generated(path: Path) -> npt.NDArray[np.float32]:
         weights, shapes = file["weights"], file["shapes"]
         flat = shapes.reshape(len(shapes), -1)
         return np.asarray(weights @ flat + file["template"].reshape(1, -1), dtype=np.float32)
+
+
+def read_pickle(path: Path) -> dict[str, npt.NDArray[np.generic]]:
+    """Return a pickled dictionary of arrays (also one written by Python 2); nothing in it runs."""
+    try:
+        content = pickles.read(path)
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing.") from None
+    except (pickles.UnpicklingError, OSError) as error:
+        raise DataError(f"{path.name} is no dictionary of arrays: {error}.") from error
+    found = content if isinstance(content, dict) else {"it": content}
+    for name, value in found.items():
+        if not isinstance(value, np.ndarray):
+            what = value.name if isinstance(value, pickles.Opaque) else type(value).__name__
+            raise DataError(f"{path.name} is no dictionary of arrays: “{name}” is {what[:100]}.")
+    return {str(name): value for name, value in found.items()}
 
 
 def read_motion(clip: Clip, start: int, stop: int) -> Array:

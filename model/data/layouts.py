@@ -21,10 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from ..array_pickles import read_pickle
 from ..errors import DataError
 from . import dataset
-from .dataset import Array, Clip, DataSet
+from .dataset import Array, Clip, DataSet, read_pickle
 
 
 @dataclass(frozen=True)

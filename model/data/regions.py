@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..array_pickles import read_pickle
 from ..errors import DataError
 from ..network.spec import BIWI_UNITS
+from .dataset import read_pickle
 
 VOCASET_MILLIMETRES = 1000.0  # the data are in metres
 BIWI_MILLIMETRES = 1000 / BIWI_UNITS  # an estimate: a head 0.83 units wide is taken as 150 mm
@@ -70,7 +70,7 @@ def read_regions(folder: Path, layout: str, given: Path | None = None) -> Region
     )
 
 
-def taken(masks: dict[str, npt.NDArray[np.integer]], name: str) -> npt.NDArray[np.int64]:
+def taken(masks: dict[str, npt.NDArray[np.generic]], name: str) -> npt.NDArray[np.int64]:
     """Return one mask's indices."""
     if name not in masks:
         raise DataError(f"FLAME_masks.pkl has no region “{name}”.")

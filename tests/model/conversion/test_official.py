@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.conversion import official
+from model.conversion import official, torch_files
 from model.errors import CheckpointError, FaceError
 from model.network import checkpoint, diffusion
 from model.network.denoiser import DiffSpeaker
@@ -169,6 +169,47 @@ def test_damaged_files_are_one_sentence(tmp_path: Path) -> None:
         official.convert(path, tmp_path / "out.safetensors")
     with pytest.raises(CheckpointError, match="no checkpoint"):
         official.convert(tmp_path / "none.ckpt", tmp_path / "out.safetensors")
+
+
+def repacked(source: Path, target: Path, change: str) -> Path:
+    """Write a checkpoint again with its pickle changed or compressed."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for entry in old.infolist():
+            data = old.read(entry)
+            if change == "compressed":
+                entry.compress_type = zipfile.ZIP_DEFLATED
+            elif entry.filename.endswith("data.pkl"):
+                data = data.replace(b"K\x04K\x03\x86", b"J\x00\xca\x9a\x3bK\x03\x86")
+                data = data.replace(b"K\x03K\x01\x86", b"K\x00K\x00\x86")
+            new.writestr(entry, data)
+    return target
+
+
+@pytest.mark.parametrize("change", ["compressed", "three billion numbers from one"])
+def test_a_checkpoint_does_not_grow_while_it_is_read(tmp_path: Path, change: str) -> None:
+    """Zip bombs and views with strides of zero are refused before anything is made of them."""
+    torch.save({"state_dict": {"a": torch.ones(4, 3)}}, tmp_path / "a.ckpt")
+    assert torch_files.read_tensors(tmp_path / "a.ckpt")["a"].tolist() == [[1.0] * 3] * 4
+    path = repacked(tmp_path / "a.ckpt", tmp_path / "b.ckpt", change)
+    assert path.read_bytes() != (tmp_path / "a.ckpt").read_bytes()
+    with pytest.raises(CheckpointError, match="whole PyTorch checkpoint"):
+        torch_files.read_tensors(path)
+
+
+def test_tensors_come_back_as_they_were_saved(tmp_path: Path) -> None:
+    """Views, transposes, shared storages, halves and parameters are read as they were."""
+    base = torch.randn(6, 4)
+    kept = {
+        "whole": base, "turned": base.T, "part": base[1:3, 2:], "flat": base[0].expand(1, 4),
+        "half": base.half(), "brain": base.bfloat16(), "long": torch.arange(5), "empty": base[:0],
+        "number": torch.tensor(3.0), "learned": torch.nn.Parameter(base.clone()),
+        "flag": torch.tensor([True, False]),
+    }  # fmt: skip
+    torch.save({"state_dict": kept}, tmp_path / "a.ckpt")
+    found = torch_files.read_tensors(tmp_path / "a.ckpt")
+    assert list(found) == list(kept)
+    for key, right in kept.items():
+        assert torch.equal(found[key], right) and found[key].dtype == right.dtype, key
 
 
 def test_weights_that_are_not_numbers_are_refused(tmp_path: Path) -> None:

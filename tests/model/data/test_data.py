@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from model.array_pickles import read_pickle
 from model.data import dataset, layouts
+from model.data.dataset import read_pickle
 from model.errors import DataError
 from tests.model import recordings
 
