@@ -1,7 +1,9 @@
 """Motion → shape keys and F-curves, changed and taken away again without touching the user's own.
 
-A head may carry several *clips*, each on its place of the timeline. A clip owns the frames of its
-sound and shares shape keys with the others; what we made is listed in the index in `stored`.
+A head may carry several lines (*clips*), each on its place of the timeline, each with its takes. A
+line owns the frames of its sound and shares shape keys with the others; what we made is listed in
+the index in `storage`. What was edited by hand is found before anything is written, and lies over
+what is written then.
 """
 
 from __future__ import annotations
@@ -13,22 +15,30 @@ import bpy
 
 from ..character import head
 from ..errors import Finding, HeadError, MotionError
+from ..motion.edits import Edits
 from ..motion.keys import Shaped, mode_for, with_parts
 from ..motion.motion import Adjustments, Motion
-from . import actions, shape_keys, storage
+from ..sound.sources import scene_fps
+from . import actions, edits, shape_keys, storage, takes
 from .diagnosis import fix, verify
-from .storage import Clip
+from .storage import Clip, Index, Source
+from .takes import Spoken
 
 __all__ = [
     "Applied",
+    "Spoken",
     "adjust_clip",
     "apply_motion",
     "clips",
+    "drop_edits",
     "edited",
     "fix",
     "followed",
+    "layer_of",
     "load_stored",
+    "place_clip",
     "remove_motion",
+    "show_take",
     "stored_clip",
     "verify",
 ]
@@ -78,19 +88,24 @@ def apply_motion(
     adjustments: Adjustments | None = None,
     reuse: bool = False,
     shaped: Shaped | None = None,
+    spoken: Spoken | None = None,
 ) -> Applied:
-    """Write a motion on a head; a clip of the same name is replaced, everything else stays.
+    """Write a motion on a head as the take that a line shows; everything else stays.
+
+    A line of the name `clip` gets another take; its live controls and hand edits stay.
 
     mode: "named" (shapes as they come), "compact" (as few as hold 0.05 mm) or "every frame";
         it is "named" where teeth or a tongue follow the named keys, and the result says so.
     start_frame: scene frame, whole or not, of the sound's first sample.
     tolerance: millimetres that thinning the keys may cost; 0 keeps a key for every frame.
     nla: give the clip an action of its own on an NLA track.
+    adjustments: live controls; None for those that the line has, or as generated.
     reuse: drive shape keys that the user already has under our names, instead of making others.
     shaped: what `shaping.shape` made of the motion in a thread, to save the time here.
+    spoken: how the take came about.
     Raises HeadError and MotionError, both before anything is changed.
     """
-    scene, clip = scene or bpy.context.scene, clip or NAMELESS
+    scene, clip, spoken = scene or bpy.context.scene, clip or NAMELESS, spoken or Spoken()
     _require(obj, motion, mode)
     key = _key_of(obj)
     motion = with_parts(motion, key.key_blocks)
@@ -99,60 +114,101 @@ def apply_motion(
     actions.unshare(key)
     index = storage.read(key)
     former = index.clips.get(clip)
-    index.numbers += 1
-    record = Clip(
-        number=index.numbers,
-        start_frame=float(start_frame),
-        mode=mode,
-        tolerance=float(tolerance),
-        names=list(motion.names),
-        hashes=[storage.shape_hash(shape) for shape in motion.shapes],
-        nla=nla,
-        adjustments=vars(adjustments or Adjustments()).copy(),
-    )
+    index.made_basis |= not len(index.keys) and len(key.key_blocks) == 1 and former is None
+    record = former or Clip(float(start_frame), mode, float(tolerance), nla=nla)
     if former is not None:
-        record.action, record.keys, record.span = former.action, former.keys, former.span
-        record.ease = former.ease
+        _keep_edits(obj, index, clip, scene)
         if former.nla != nla:
             shape_keys.erase(key, index, clip)
-            record.keys = []
-    index.made_basis |= not len(index.keys) and len(key.key_blocks) == 1 and former is None
+            record.keys, record.nla = [], nla
+    record.start_frame, record.mode = float(start_frame), mode
+    record.tolerance, record.speed, record.limit = float(tolerance), 1.0, None
+    record.source = spoken.source or record.source
+    if adjustments is not None or former is None:
+        record.adjustments = vars(adjustments or Adjustments()).copy()
     index.clips[clip] = record
-    written = shape_keys.write(
-        obj, index, clip, motion, scene, action_name, reuse=reuse, shaped=shaped
-    )
-    storage.put_motion(key, record, motion)
-    storage.write(key, index)
+    takes.add(key, index, record, motion, spoken)
+    written = _show(obj, index, clip, motion, scene, action_name, reuse=reuse, shaped=shaped)
     applied = _applied(obj, clip, record, written)
     return applied if mode == asked else replace(applied, findings=(_named_instead(parts, asked),))
 
 
-def adjust_clip(
+def adjust_clip(obj: Any, clip: str, adjustments: Adjustments, *, scene: Any = None) -> Applied:
+    """Show a line with other live controls, from its stored motion. Raises HeadError, MotionError.
+
+    What was edited by hand stays, and is scaled with the rest; keys without a meaning of their own
+    (compact ones) that were edited are left alone.
+    """
+    return _again(obj, clip, scene, adjustments=vars(adjustments).copy())
+
+
+def show_take(obj: Any, clip: str, place: int, *, scene: Any = None) -> Applied:
+    """Show another take of a line, with its own hand edits. Raises HeadError, MotionError."""
+    return _again(obj, clip, scene, shown=place)
+
+
+def place_clip(
     obj: Any,
     clip: str,
-    adjustments: Adjustments,
     *,
+    start_frame: float,
+    speed: float,
+    limit: tuple[float, float] | None,
+    source: Source,
     scene: Any = None,
-    keep_edited: bool = True,
 ) -> Applied:
-    """Show a clip with other live controls, from its stored motion. Raises HeadError, MotionError.
+    """Move a line to where its sound is now, played at another speed or cut to `limit`.
 
-    Curves that were edited by hand since they were written are left alone with `keep_edited`.
+    Raises HeadError, MotionError.
     """
-    key = obj.data.shape_keys
+    cut = None if limit is None else list(limit)
+    return _again(obj, clip, scene, start_frame=start_frame, speed=speed, limit=cut, source=source)
+
+
+def drop_edits(obj: Any, clip: str, *, scene: Any = None) -> Applied:
+    """Show a line as it was generated, without hand edits. Raises HeadError, MotionError."""
+    return _again(obj, clip, scene, bare=True)
+
+
+def _again(obj: Any, clip: str, scene: Any, *, bare: bool = False, **changes: Any) -> Applied:
+    """Write a line again with some of its record changed; hand edits stay unless `bare`."""
+    key, scene = obj.data.shape_keys, scene or bpy.context.scene
     index = storage.read(key)
-    found = storage.get_motion(key, index.clips[clip]) if clip in index.clips else None
-    if found is None:
+    record = index.clips.get(clip)
+    place = changes.get("shown", record.shown if record else 0)
+    found = storage.get_motion(key, record, place) if record else None
+    if record is None or found is None:
         raise MotionError(f"“{clip}” has no stored motion on {obj.name}.", "Generate it again.")
-    _require(obj, found, index.clips[clip].mode)
+    _require(obj, found, record.mode)
     actions.unshare(key)
-    record = index.clips[clip]
-    record.adjustments = vars(adjustments).copy()
-    spared = edited(obj, clip) if keep_edited else ()
-    scene = scene or bpy.context.scene
-    written = shape_keys.write(obj, index, clip, found, scene, spared=spared)
-    storage.write(key, index)
+    spared: tuple[str, ...] = ()
+    if bare:
+        storage.put_edits(key, record.take, Edits())
+    else:
+        _keep_edits(obj, index, clip, scene)
+        if record.mode != "named" and "shown" not in changes:
+            spared = edits.changed(key, index, clip)
+    for name, value in changes.items():
+        setattr(record, name, value)
+    written = _show(obj, index, clip, found, scene, spared=spared)
     return _applied(obj, clip, record, written)
+
+
+def _keep_edits(obj: Any, index: Index, clip: str, scene: Any) -> None:
+    """Store what was changed by hand on a line with the take that it shows."""
+    key, record = obj.data.shape_keys, index.clips[clip]
+    layer = edits.lift(key, index, clip, scene_fps(scene), head.millimetres(obj, scene))
+    storage.put_edits(key, record.take, layer)
+
+
+def _show(
+    obj: Any, index: Index, clip: str, motion: Motion, scene: Any, name: str = "", **options: Any
+) -> shape_keys.Written:
+    """Write a line's keys and curves, note them as ours, and store the index."""
+    written = shape_keys.write(obj, index, clip, motion, scene, name, **options)
+    edits.remember(obj.data.shape_keys, index, clip)
+    storage.write(obj.data.shape_keys, index)
+    return written
 
 
 def _applied(obj: Any, clip: str, record: Clip, written: shape_keys.Written) -> Applied:
@@ -210,21 +266,17 @@ def load_stored(obj: Any, clip: str) -> tuple[Motion, Adjustments] | None:
 
 
 def edited(obj: Any, clip: str) -> tuple[str, ...]:
-    """Return the shape keys whose curves were changed by hand since the clip was written."""
+    """Return the shape keys of a line whose curves are not as generated, but changed by hand."""
+    key = _existing_key(obj)
+    index = storage.read(key)
+    return edits.edited(key, index, clip) if clip in index.clips else ()
+
+
+def layer_of(obj: Any, clip: str) -> Edits:
+    """Return the hand edits that are stored over the take a line shows."""
     key = _existing_key(obj)
     record = storage.read(key).clips.get(clip)
-    if record is None:
-        return ()
-    bag = shape_keys.bag_of(key, record, clip)
-    changed = []
-    for name, number in record.written.items():
-        curve = bag.fcurves.find(actions.path_of(name)) if bag is not None else None
-        if (
-            curve is not None
-            and actions.checksum(shape_keys.within(actions.read_keys(curve), record)) != number
-        ):
-            changed.append(name)
-    return tuple(changed)
+    return storage.get_edits(key, record.take) if record else Edits()
 
 
 # -- parts that follow -------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..character import head
 from ..motion import keys as shaping
+from ..motion.edits import Edits
 from ..motion.keys import Recipe, Shaped
 from ..motion.motion import Motion
 from ..sound.sources import scene_fps
@@ -57,7 +58,8 @@ def write(
     """
     key, record = obj.data.shape_keys, index.clips[clip]
     fps = scene_fps(scene)
-    recipe = recipe_of(record, fps, head.millimetres(obj, scene))
+    layer = storage.get_edits(key, record.take)
+    recipe = recipe_of(record, fps, head.millimetres(obj, scene), layer)
     if shaped is None or not shaped.serves(motion, recipe):
         shaped = shaping.shape(motion, recipe)
     placed, frames, keep = shaped.placed, shaped.frames, shaped.keep
@@ -81,11 +83,13 @@ def write(
     return Written((int(frames[0]), int(frames[-1])), total, shaped.millimetres)
 
 
-def recipe_of(record: Clip, fps: float, unit: float) -> Recipe:
+def recipe_of(record: Clip, fps: float, unit: float, layer: Edits | None = None) -> Recipe:
     """Return what decides how a clip's motion becomes keys; `unit` is mm of the mesh's unit."""
     limit = None if record.limit is None else (record.limit[0], record.limit[1])
     start, live = record.start_frame, storage.adjustments(record)
-    return Recipe(record.mode, record.tolerance, start, fps, unit, live, limit)
+    return Recipe(
+        record.mode, record.tolerance, start, fps, unit, live, limit, layer or Edits(), record.speed
+    )
 
 
 def _put_shapes(

@@ -1,8 +1,9 @@
-"""The motion inside the .blend: what is needed to adjust a result later without the model.
+"""The lines inside the .blend: what is needed to change a result later without the model.
 
 It lives on the shape-key datablock, so it follows the mesh through copying, appending and undo:
-one JSON text about keys and clips, one block of bytes for each clip's curves, and one for each
-different shape (clips of one head share most of them).
+one JSON text about keys and lines; for each take a block of bytes with its motion and one with the
+hand edits over it; for each line one with its keys as we wrote them; one for each different shape
+(takes of one head share most of them). What version 1.0.0 stored is read as lines of one take.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from dataclasses import asdict, dataclass, field
+import uuid
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
+from ..motion.edits import KEY, Edits
 from ..motion.motion import Adjustments, Motion
 
 INDEX = "diffspeaker"
@@ -22,25 +25,69 @@ GIVEN = "diffspeaker.given"
 """Marks a head whose named keys came with it and move its teeth and lashes along."""
 _CURVES = "diffspeaker.clip."
 _SHAPE = "diffspeaker.shape."
+_EDITS = "diffspeaker.edits."
+_WRITTEN = "diffspeaker.written."
 _ARRAYS = ("weights", "controls", "regions", "opening")
 
 
 @dataclass
-class Clip:
-    """One result on a head."""
+class Take:
+    """One way in which a line was spoken."""
 
     number: int
-    """Names its block of bytes; never used twice on a head."""
+    """Names its blocks of bytes; never used twice on a head."""
+    names: list[str]
+    """Shapes of the stored motion, in order."""
+    hashes: list[str]
+    """Their stored blocks, in the same order."""
+    label: str = ""
+    """Name that the user gave it."""
+    about: str = ""
+    """How it was made: "energetic, seed 3"."""
+    intensity: float = 1.0
+    """Strength that was asked for with it."""
+
+
+@dataclass
+class Source:
+    """Where a line's sound was when the line was last put in its place."""
+
+    kind: str = ""
+    """"strip", "strips" (joined), "file", "speaker", or "" when nobody said."""
+    name: str = ""
+    """Name of the strip or object, path of the file."""
+    scene: str = ""
+    """Scene whose sequencer holds the strip."""
+    zero: float = 0.0
+    """Frame at which the file's first sample would be heard."""
+    handles: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    """First frame on which the strip is heard, and the first one after it."""
+    speed: float = 1.0
+    """How much faster than the file the strip plays."""
+    span: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    """First second of the file that the line was made from, and how many."""
+
+
+@dataclass
+class Clip:
+    """One line on a head: a sound at a place, spoken, with its takes."""
+
     start_frame: float
     """Scene frame of the sound's first sample."""
     mode: str
     """"named", "compact" or "every frame"."""
     tolerance: float
     """Millimetres that thinning may cost; 0 = every frame has its key."""
-    names: list[str]
-    """Shapes of the stored motion, in order."""
-    hashes: list[str]
-    """Their stored blocks, in the same order."""
+    takes: list[Take] = field(default_factory=list)
+    shown: int = 0
+    """Place of the take that the curves show."""
+    uid: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """The line's identity; its name in the index is for people."""
+    source: Source = field(default_factory=Source)
+    follow: bool = True
+    """Move along with the strip by itself."""
+    speed: float = 1.0
+    """How much faster than spoken it is played."""
     action: str = ""
     nla: bool = False
     keys: list[str] = field(default_factory=list)
@@ -53,7 +100,27 @@ class Clip:
     """Frames over which the face comes from rest and returns to it."""
     adjustments: dict[str, float] = field(default_factory=dict)
     written: dict[str, int] = field(default_factory=dict)
-    """Shape key → checksum of the keys as written, to notice hand edits."""
+    """Shape key → checksum of the keys as written; 0 for a curve without keys."""
+
+    @property
+    def take(self) -> Take:
+        """Return the take that the curves show."""
+        return self.takes[self.shown]
+
+    @property
+    def number(self) -> int:
+        """Return what names the shown take's blocks."""
+        return self.take.number
+
+    @property
+    def names(self) -> list[str]:
+        """Return the shapes of the shown take."""
+        return self.take.names
+
+    @property
+    def hashes(self) -> list[str]:
+        """Return the blocks of the shown take's shapes."""
+        return self.take.hashes
 
 
 @dataclass
@@ -77,17 +144,39 @@ def read(key: Any | None) -> Index:
         return Index()
     try:
         found = json.loads(key[INDEX])
-        clips = {name: Clip(**clip) for name, clip in found["clips"].items()}
+        clips = {name: _clip(clip) for name, clip in found["clips"].items()}
         return Index(clips, found["keys"], found["made_basis"], found["numbers"])
     except (ValueError, TypeError, KeyError):  # written by a version with another layout
         return Index()
 
 
+def _clip(found: dict[str, Any]) -> Clip:
+    """Build a line from what was stored; a line of version 1.0.0 becomes its own only take."""
+    takes = [Take(**_known(Take, take)) for take in found.get("takes", ())]
+    if not takes:
+        intensity = found.get("adjustments", {}).get("intensity", 1.0)
+        takes = [Take(found["number"], found["names"], found["hashes"], intensity=intensity)]
+    source = Source(**_known(Source, found.get("source", {})))
+    clip = Clip(**_known(Clip, found) | {"takes": takes, "source": source})
+    clip.uid = found.get("uid") or f"1.0.0-{takes[0].number}"  # the same each time it is read
+    clip.shown = min(max(clip.shown, 0), len(takes) - 1)
+    return clip
+
+
+def _known(kind: Any, found: dict[str, Any]) -> dict[str, Any]:
+    """Return what this version knows of a stored object."""
+    names = {entry.name for entry in fields(kind)}
+    return {name: value for name, value in found.items() if name in names}
+
+
 def write(key: Any, index: Index) -> None:
-    """Store the index and drop blocks of bytes that no clip refers to any more."""
-    needed = {_CURVES + str(clip.number) for clip in index.clips.values()}
-    needed |= {_SHAPE + one for clip in index.clips.values() for one in clip.hashes}
-    for name in [n for n in key.keys() if n.startswith((_CURVES, _SHAPE)) and n not in needed]:  # noqa: SIM118 ID properties
+    """Store the index and drop blocks of bytes that no take refers to any more."""
+    takes = [take for clip in index.clips.values() for take in clip.takes]
+    needed = {prefix + str(take.number) for take in takes for prefix in (_CURVES, _EDITS)}
+    needed |= {_SHAPE + one for take in takes for one in take.hashes}
+    needed |= {_WRITTEN + clip.uid for clip in index.clips.values()}
+    ours = (_CURVES, _SHAPE, _EDITS, _WRITTEN)
+    for name in [n for n in key.keys() if n.startswith(ours) and n not in needed]:  # noqa: SIM118 ID properties
         del key[name]
     if index.clips or index.keys:
         key[INDEX] = json.dumps(asdict(index))
@@ -113,11 +202,15 @@ def put_motion(key: Any, clip: Clip, motion: Motion) -> None:
             key[_SHAPE + one] = np.ascontiguousarray(shape, np.float32).tobytes()
 
 
-def get_motion(key: Any, clip: Clip) -> Motion | None:
-    """Return a clip's motion as generated, or None when its bytes are gone."""
+def get_motion(key: Any, clip: Clip, place: int | None = None) -> Motion | None:
+    """Return a take's motion as generated, or None when its bytes are gone.
+
+    place: which take; None for the shown one.
+    """
+    take = clip.takes[clip.shown if place is None else place]
     try:
-        curves = bytes(key[_CURVES + str(clip.number)])
-        shapes = [np.frombuffer(bytes(key[_SHAPE + one]), np.float32) for one in clip.hashes]
+        curves = bytes(key[_CURVES + str(take.number)])
+        shapes = [np.frombuffer(bytes(key[_SHAPE + one]), np.float32) for one in take.hashes]
     except KeyError:
         return None
     with np.load(io.BytesIO(curves), allow_pickle=False) as found:
@@ -127,10 +220,54 @@ def get_motion(key: Any, clip: Clip) -> Motion | None:
     about["region_names"] = tuple(about["region_names"])
     return Motion(
         shapes=np.stack(shapes).reshape(len(shapes), -1, 3),
-        names=tuple(clip.names),
+        names=tuple(take.names),
         **arrays,
         **about,
     )
+
+
+def put_edits(key: Any, take: Take, edits: Edits) -> None:
+    """Store the hand edits over a take."""
+    _put_bytes(key, _EDITS + str(take.number), edits.dump())
+
+
+def get_edits(key: Any, take: Take) -> Edits:
+    """Return the hand edits over a take."""
+    return Edits.load(bytes(key.get(_EDITS + str(take.number), b"")))
+
+
+def put_written(key: Any, clip: Clip, keys: dict[str, Any]) -> None:
+    """Store a line's keys as they were written: shape key → (n, 7)."""
+    stream = io.BytesIO()
+    names = list(keys)
+    counts = [len(keys[name]) for name in names]
+    rows = np.concatenate([np.zeros((0, KEY)), *(keys[name] for name in names)])
+    np.savez_compressed(
+        stream, names=np.array(names, str), counts=np.array(counts, int), rows=rows.astype("f4")
+    )
+    _put_bytes(key, _WRITTEN + clip.uid, stream.getvalue())
+
+
+def get_written(key: Any, clip: Clip) -> dict[str, Any] | None:
+    """Return a line's keys as they were written, None when nobody noted them (version 1.0.0)."""
+    data = bytes(key.get(_WRITTEN + clip.uid, b""))
+    if not data:
+        return None
+    with np.load(io.BytesIO(data), allow_pickle=False) as found:
+        ends = np.cumsum(found["counts"])
+        parts = np.split(found["rows"], ends[:-1]) if len(ends) else []
+        return {str(name): part for name, part in zip(found["names"], parts, strict=True)}
+
+
+def _put_bytes(key: Any, name: str, data: bytes) -> None:
+    """Store bytes, or nothing for no bytes.
+
+    Blender 4.5 cuts bytes at their first zero when they are assigned over others.
+    """
+    if name in key:
+        del key[name]
+    if data:
+        key[name] = data
 
 
 def adjustments(clip: Clip) -> Adjustments:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from . import adjust
 from . import motion as motions
+from .edits import NO_EDITS, Edits
 from .motion import Adjustments, Motion
 
 COMPACT_MILLIMETRES = 0.05
@@ -31,6 +32,8 @@ class Recipe:
     unit: millimetres of one unit of the mesh.
     adjustments: the live controls.
     limit: (first, last) frames, when a neighbour has taken the rest.
+    edits: what was changed by hand, put over the motion.
+    speed: how much faster than it was spoken the line is played.
     """
 
     mode: str
@@ -40,6 +43,8 @@ class Recipe:
     unit: float
     adjustments: Adjustments
     limit: tuple[float, float] | None = None
+    edits: Edits = NO_EDITS
+    speed: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -71,11 +76,16 @@ def shape(motion: Motion, recipe: Recipe) -> Shaped:
     if recipe.mode == "compact" and any(adjust.gain(n, Adjustments()) for n in shown.names):
         shown = adjust.compact(shown, COMPACT_MILLIMETRES / recipe.unit)
     placed, frames = motions.retime(
-        adjust.unit_weights(shown), recipe.fps, start_frame=recipe.start_frame
+        adjust.unit_weights(shown), recipe.fps / recipe.speed, start_frame=recipe.start_frame
     )
     if recipe.limit is not None:
         inside = (frames >= recipe.limit[0]) & (frames <= recipe.limit[1])
         placed, frames = _rows(placed, inside), frames[inside]
+    if recipe.mode == "named" and recipe.edits:
+        seconds = (frames - recipe.start_frame) / recipe.fps * recipe.speed
+        times = np.asarray(seconds - recipe.adjustments.offset, np.float64)
+        edited = recipe.edits.over(placed.weights, placed.names, times, recipe.adjustments)
+        placed = replace(placed, weights=edited)
     keep = np.ones(placed.weights.shape, bool)
     if recipe.mode == "every frame":
         placed = adjust.each_frame(placed, int(frames[0]))

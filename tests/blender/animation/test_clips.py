@@ -318,7 +318,7 @@ def test_live_controls_of_regions(grid: SimpleNamespace) -> None:
 
 
 def test_hand_edits_survive_live_controls(grid: SimpleNamespace) -> None:
-    """A curve the animator edited is noticed and left alone; the others follow the control."""
+    """A curve the animator edited is noticed, kept, and scaled by the control like the others."""
     obj = grid.object
     applied = clips.apply_motion(obj, speech(), clip="line")
     assert clips.edited(obj, "line") == ()
@@ -326,14 +326,17 @@ def test_hand_edits_survive_live_controls(grid: SimpleNamespace) -> None:
     bag = actions.channels(
         key.animation_data.action, actions.slot_of(key.animation_data.action, key.animation_data)
     )
-    bag.fcurves.find('key_blocks["mouthPucker"].value').keyframe_points[12].co.y = 0.9
+    point = bag.fcurves.find('key_blocks["mouthPucker"].value').keyframe_points[12]
+    frame, point.co.y = point.co.x, 0.9
     assert clips.edited(obj, "line") == ("mouthPucker",)
     clips.adjust_clip(obj, "line", Adjustments(intensity=0.0))
-    bpy.context.scene.frame_set(11)
+    clips.adjust_clip(obj, "line", Adjustments(intensity=0.5))
     pucker = bag.fcurves.find('key_blocks["mouthPucker"].value')
-    assert pucker.keyframe_points[12].co.y == pytest.approx(0.9)
+    assert pucker.evaluate(frame) == pytest.approx(0.45, abs=1e-4)
     assert clips.edited(obj, "line") == ("mouthPucker",)
-    assert key.key_blocks["jawOpen"].value == 0
+    clips.adjust_clip(obj, "line", Adjustments())
+    pucker = bag.fcurves.find('key_blocks["mouthPucker"].value')
+    assert pucker.evaluate(frame) == pytest.approx(0.9, abs=1e-4)
     assert applied.keys[2] == "mouthPucker"
 
 

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Find what was changed by hand on a line's curves since they were written.
+
+`remember` notes the keys right after writing. `lift` compares them with the curves as they are and
+returns the difference as a layer, which the next writing puts over whatever it writes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..motion import edits, keys
+from ..motion.edits import KEY, Edits, strength_of
+from . import actions, storage
+from .shape_keys import bag_of, recipe_of
+from .storage import Clip, Index
+
+_FAINT = 0.05
+"""Gain below which a change is not divided by it: it was made on a face that hardly moves."""
+
+
+def remember(key: Any, index: Index, clip: str) -> None:
+    """Note a line's keys as they are now, as the ones that we wrote."""
+    record = index.clips[clip]
+    storage.put_written(key, record, _keys_now(key, record, clip))
+
+
+def changed(key: Any, index: Index, clip: str) -> tuple[str, ...]:
+    """Return the shape keys whose curves were changed by hand since the line was written."""
+    record = index.clips[clip]
+    now = _keys_now(key, record, clip)
+    written = storage.get_written(key, record)
+    if written is None:  # version 1.0.0 noted a checksum of frames and values
+        return tuple(
+            name
+            for name, number in record.written.items()
+            if name in now and actions.checksum(now[name][:, :2]) != number
+        )
+    return tuple(
+        name for name, was in written.items() if name in now and not edits.same_keys(now[name], was)
+    )
+
+
+def edited(key: Any, index: Index, clip: str) -> tuple[str, ...]:
+    """Return the shape keys of a line that bear hand edits, stored ones or new ones."""
+    record = index.clips[clip]
+    stored, new = storage.get_edits(key, record.take).moved(), changed(key, index, clip)
+    return tuple(n for n in record.keys if n in new or index.keys.get(n, [n])[0] in stored)
+
+
+def lift(key: Any, index: Index, clip: str, fps: float, unit: float) -> Edits:
+    """Return the whole layer of hand edits over the shown take: stored ones and new ones.
+
+    fps, unit: frames a second of the scene, millimetres of the mesh's unit.
+    """
+    record = index.clips[clip]
+    layer = storage.get_edits(key, record.take)
+    names = changed(key, index, clip) if record.mode == "named" else ()
+    bag = bag_of(key, record, clip) if names else None
+    if bag is None:
+        return layer
+    frames = np.arange(np.ceil(record.span[0] - 1e-3), np.floor(record.span[1] + 1e-3) + 1)
+    written = storage.get_written(key, record) or _as_1_0_0_wrote(key, record, fps, unit)
+    labels = [index.keys.get(name, [name])[0] for name in names]
+    live = storage.adjustments(record)
+    values = np.zeros((len(frames), len(names)), np.float32)
+    for column, name in enumerate(names):
+        curve = bag.fcurves.find(actions.path_of(name))
+        now = [curve.evaluate(frame) for frame in frames] if curve is not None else 0.0
+        was = edits.evaluate(written.get(name, np.zeros((0, KEY), np.float32)), frames)
+        strength = strength_of(labels[column], live)
+        values[:, column] = (now - was) / (strength if strength >= _FAINT else 1.0)
+    return layer.plus(Edits(seconds(record, frames, fps), tuple(labels), values))
+
+
+def seconds(record: Clip, frames: NDArray[np.float64], fps: float) -> NDArray[np.float64]:
+    """Return when in the sound, as spoken, scene frames are."""
+    late = storage.adjustments(record).offset
+    return np.asarray((frames - record.start_frame) / fps * record.speed - late, np.float64)
+
+
+def _keys_now(key: Any, record: Clip, clip: str) -> dict[str, NDArray[np.float32]]:
+    """Return the keys (n, 7) of every shape key of a line, on the line's own frames."""
+    bag = bag_of(key, record, clip)
+    found: dict[str, NDArray[np.float32]] = {}
+    for name in record.keys:
+        curve = bag.fcurves.find(actions.path_of(name)) if bag is not None else None
+        found[name] = read(curve, record.span[0], record.span[1])
+    return found
+
+
+def read(curve: Any | None, first: float, last: float) -> NDArray[np.float32]:
+    """Return the keys (n, 7) of a curve between two frames; none for no curve."""
+    if curve is None or not len(curve.keyframe_points):
+        return np.zeros((0, KEY), np.float32)
+    points = curve.keyframe_points
+    rows = np.empty((len(points), KEY), np.float32)
+    for column, place in (("co", 0), ("handle_left", 2), ("handle_right", 4)):
+        pair = np.empty(2 * len(points), np.float32)
+        points.foreach_get(column, pair)
+        rows[:, place : place + 2] = pair.reshape(-1, 2)
+    kind = np.empty(len(points), np.int32)
+    points.foreach_get("interpolation", kind)
+    rows[:, 6] = kind
+    return rows[(rows[:, 0] >= first - 1e-3) & (rows[:, 0] <= last + 1e-3)]
+
+
+def _as_1_0_0_wrote(
+    key: Any, record: Clip, fps: float, unit: float
+) -> dict[str, NDArray[np.float32]]:
+    """Return the keys that version 1.0.0 wrote for a line, made again from its motion."""
+    motion = storage.get_motion(key, record)
+    if motion is None:
+        return {}
+    shaped = keys.shape(motion, recipe_of(record, fps, unit))
+    found = {}
+    for column, name in enumerate(record.keys[: shaped.keep.shape[1]]):
+        rows = np.flatnonzero(shaped.keep[:, column])
+        written = np.zeros((len(rows), KEY), np.float32)
+        written[:, 0], written[:, 1] = shaped.frames[rows], shaped.placed.weights[rows, column]
+        written[:, 6] = edits.LINEAR
+        found[name] = written
+    return found
