@@ -9,18 +9,19 @@ units and axes of the face they belong to. Frame i is `i / fps` seconds after th
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ConfigError, OutputError
+from .files import safe_write
+from .files.arrays import read_npz
 
 Array = NDArray[np.float32]
+LARGEST = 8 * 2**30  # bytes of a motion file: an hour of dense offsets is larger than any head
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,7 @@ class Motion:
     def load(cls, path: Path) -> Motion:
         """Read what `save` wrote. Raises `ConfigError` for anything else."""
         try:
-            with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-                found = {key: file[key] for key in file.files if key != "offsets"}
+            found = read_npz(Path(path), (*cls.__dataclass_fields__,), LARGEST)
             return cls(
                 weights=found["weights"],
                 shapes=found["shapes"],
@@ -118,19 +118,16 @@ class Motion:
                 region_names=tuple(str(name) for name in found.get("region_names", ())),
                 opening=found.get("opening"),
             )
-        except (OSError, ValueError, KeyError, AssertionError, EOFError, BadZipFile) as error:
+        except (OSError, ValueError, KeyError, AssertionError, TypeError) as error:
             raise ConfigError(f"{Path(path).name} is no motion file: {error}") from error
 
 
 def _write_whole(path: Path, arrays: dict[str, Any]) -> None:
     """Write beside the target, then rename: a reader never sees half a file."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        with part.open("wb") as file:
+        with safe_write.written(path) as part, part.open("r+b") as file:
             np.savez(file, **arrays)
-        part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
         reason = error.strerror or str(error)
         raise OutputError(
             f"The motion could not be written to {path} ({reason}).",

@@ -10,7 +10,6 @@ the face's, so whatever moves the face moves them: a slider, an action, a strip.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import radians
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from ..animation.storage import GIVEN
 from ..errors import HeadError
+from ..files.arrays import read_npz
 from ..worker.client import package_root
 
 Floats = NDArray[np.float32]
@@ -91,9 +91,8 @@ def add_demo_head(context: Any, *, stage: bool = True) -> Any:
 def _read(path: Path) -> Arrays:
     """Return the stored arrays. Raises HeadError where they cannot be read."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        return read_npz(path)
+    except (OSError, ValueError) as error:
         raise HeadError(
             f"The demo head's file {path.name} cannot be read: {error}.",
             "Install the extension again.",

@@ -11,7 +11,6 @@ leaves its closed rows closed, because an open p is what viewers notice first.
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MotionError
+from ..files.arrays import read_npz
 
 Floats = NDArray[np.float32]
 
+LARGEST = 8 * 2**30
+"""Bytes of a motion file; an hour with the offsets of every frame has as much."""
 CLOSED = 0.75
 """Closedness from which a row counts as shut lips."""
 _NARROW = 0.05
@@ -98,9 +100,8 @@ def load(path: str | Path) -> Motion:
     """Read a motion file. Raises MotionError when it is missing, damaged or inconsistent."""
     path = Path(path)
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, AttributeError) as error:
+        arrays = read_npz(path, largest=LARGEST)
+    except (OSError, ValueError, MemoryError) as error:
         raise MotionError(
             f"The motion file {path.name} cannot be read ({error}).", "Generate it again."
         ) from error
@@ -110,7 +111,12 @@ def load(path: str | Path) -> Motion:
             f"The motion file {path.name} lacks {', '.join(missing)}.",
             "It comes from another version: generate it again.",
         )
-    return _checked(_from_arrays(arrays), path.name)
+    try:
+        return _checked(_from_arrays(arrays), path.name)
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise MotionError(
+            f"The motion file {path.name} is damaged.", "Generate it again."
+        ) from error
 
 
 def _from_arrays(arrays: dict[str, NDArray[Any]]) -> Motion:

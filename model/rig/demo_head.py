@@ -10,7 +10,6 @@ researchers use, but its own connectivity. Metres, Y up, Z to the front, X to th
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FaceError
+from ..files.arrays import read_npz
 
 Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
@@ -186,10 +186,8 @@ def save(path: Path, head: Head) -> None:
 def load(path: Path | str = ASSET) -> Head:
     """Read a head. Raises FaceError where the file is missing or is no head."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-        return _head(arrays)
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        return _head(read_npz(Path(path)))
+    except (OSError, KeyError, ValueError, IndexError) as error:
         raise FaceError(
             f"The demo head {Path(path).name} cannot be read: {error}.",
             "Make it again: python -m model head OUT.npz.",

@@ -6,14 +6,16 @@ Only the vertices that ever move are kept (`active`); every other array is over 
 from __future__ import annotations
 
 import hashlib
-import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..files import safe_write
+from ..files.arrays import read_npz
 from .attachments import Attachments, read_attachments
 from .eyes import lid_angles
 from .jaw import jaw_fields, jaw_hinge, jaw_weights
@@ -182,7 +184,7 @@ def cached_derivation(
     path = folder / f"rig-{digest.hexdigest()[:32]}.npz"
     try:
         return _load(path)
-    except (OSError, KeyError, ValueError, TypeError, BadZipFile):
+    except (OSError, KeyError, ValueError, TypeError, IndexError):
         derivation = derive(vertices, triangles)
     _save(path, derivation)
     return derivation
@@ -197,19 +199,15 @@ def _save(path: Path, derivation: Derivation) -> None:
     arrays["contact.teeth"] = np.array(list(teeth.values()))
     for side, eye in enumerate(derivation.eyes):
         arrays |= {f"eye{side}.{name}": value for name, value in asdict(eye).items()}
-    part = path.with_name(f"{path.stem}.{os.getpid()}.part.npz")
-    try:
+    with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(part, **arrays)
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
+        with safe_write.written(path) as part, part.open("r+b") as file:
+            np.savez(file, **arrays)
 
 
 def _load(path: Path) -> Derivation:
     """Read a derivation back; raises where there is none or it is damaged."""
-    with path.open("rb") as whole, np.load(whole, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
+    arrays: dict[str, Any] = dict(read_npz(path))
     eyes = [
         EyeMotion(**{f.name: arrays.pop(f"eye{side}.{f.name}") for f in fields(EyeMotion)})
         for side in range(2)

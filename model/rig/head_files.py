@@ -10,22 +10,20 @@ fit (Umeyama 1991, eqs. 34-42) says how, and its residual tells another head fro
 from __future__ import annotations
 
 import hashlib
-import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import FaceError
-from . import ply
+from ..files import arrays, meshes
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 DEMO_HEAD = Path(__file__).parents[1] / "weights" / "head.npz"
+FARTHEST = 1e9  # units; a head in thousandths of a millimetre stays far below
 HEAD_WIDTH = 0.16  # metres, from ear to ear of a life-size head
 _SAME_HEAD = 0.25  # residual, as a share of the head's radius, above which the order must differ
 _STRAIGHT = np.cos(np.radians(4.0))  # turns smaller than this come from a different face, not axes
@@ -67,21 +65,28 @@ class Placement:
 def read(path: str | Path) -> Face:
     """Read a `.npz`, `.ply` or `.obj` head, or the demo head for "demo". Raises `FaceError`."""
     path = DEMO_HEAD if str(path) == "demo" else Path(path)
-    reader = {".npz": _read_npz, ".ply": ply.read, ".obj": _read_obj}.get(path.suffix.lower())
+    reader = {".npz": _read_npz, ".ply": meshes.read_ply, ".obj": meshes.read_obj}.get(
+        path.suffix.lower()
+    )
     if reader is None:
         raise FaceError(f"{path.name} is no .ply, .obj or .npz head.", hint="Convert it to one.")
     if not path.is_file():
         raise FaceError(f"There is no head file {path}.", hint="Choose another file.")
     try:
         vertices, triangles = reader(path)
-    except (OSError, ValueError, KeyError, IndexError, EOFError, BadZipFile) as error:
+        return _checked(vertices, triangles, path.name)
+    except (OSError, ValueError, KeyError, MemoryError) as error:
         raise FaceError(
             f"{path.name} is not a readable head mesh ({error}).", hint="Export it again."
         ) from error
-    return _checked(vertices, triangles, path.name)
 
 
 def _checked(vertices: ArrayLike, triangles: ArrayLike, name: str) -> Face:
+    for numbers in (np.asarray(vertices), np.asarray(triangles)):
+        if numbers.dtype.kind not in "fiu":
+            raise ValueError("its vertices or triangles are no numbers")
+    if not (np.abs(np.asarray(triangles, np.float64)) < 2**31).all():
+        raise ValueError("its triangles are no indices")
     points = np.asarray(vertices, np.float64)
     corners = np.asarray(triangles, np.int64).reshape(-1, 3)
     if points.ndim != 2 or points.shape[1] != 3 or len(points) < 4:
@@ -92,43 +97,17 @@ def _checked(vertices: ArrayLike, triangles: ArrayLike, name: str) -> Face:
         raise FaceError(
             f"{name} has triangles that name missing vertices.", hint="Export it again."
         )
-    if np.ptp(points, axis=0).max() <= 0:
+    if np.abs(points).max() > FARTHEST:
+        raise FaceError(f"{name} holds coordinates beyond all measure.", hint="Export it again.")
+    if np.ptp(points, axis=0).max() <= 1 / FARTHEST:
         raise FaceError(f"All vertices of {name} lie in one point.")
     return Face(points, corners, name)
 
 
 def _read_npz(path: Path) -> tuple[ArrayLike, ArrayLike]:
-    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-        triangles = next((file[key] for key in ("triangles", "faces") if key in file.files), None)
-        empty = np.zeros((0, 3), np.int64)
-        return file["vertices"], empty if triangles is None else triangles
-
-
-def _read_obj(path: Path) -> tuple[ArrayLike, ArrayLike]:
-    points: list[list[float]] = []
-    corners: list[tuple[int, int, int]] = []
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            word, *rest = line.split() or [""]
-            if word == "v":
-                if len(rest) < 3:
-                    raise ValueError("a vertex lacks a coordinate")
-                points.append([float(value) for value in rest[:3]])
-            elif word == "f":
-                polygon = [_obj_index(value, len(points)) for value in rest]
-                corners.extend(fan(polygon))
-    return points, corners
-
-
-def _obj_index(text: str, count: int) -> int:
-    index = int(text.split("/", maxsplit=1)[0])
-    return index - 1 if index > 0 else count + index
-
-
-def fan(polygon: list[int]) -> Iterator[tuple[int, int, int]]:
-    """Split a polygon into triangles around its first corner."""
-    for second, third in itertools.pairwise(polygon[1:]):
-        yield polygon[0], second, third
+    found = arrays.read_npz(path, ("vertices", "triangles", "faces"))
+    empty = np.zeros((0, 3), np.int64)
+    return found["vertices"], found.get("triangles", found.get("faces", empty))
 
 
 def place(face: Face, template: ArrayLike | None, what: str, count: int) -> Placement:
