@@ -227,14 +227,24 @@ print(next(found))
 """
 
 
+SHIPPED_ROOMS = ("errors", "progress", "audio", "motion", "array_pickles", "pickles",
+                 "network", "rig", "generation", "worker", "conversion")  # fmt: skip
+"""What of ``model/`` runs on a user's machine; the rest is how it was made, and stays here."""
+SHIPPED_DATA = ("__init__.py", "__main__.py", "requirements.txt", "weights", "samples")
+
+
 def packaged_files() -> Iterator[tuple[str, Path]]:
     """Yield (name in the zip, file): the add-on at the root, ``model/`` beside it."""
     for name in ("blender_manifest.toml", "LICENSE", "THIRD_PARTY.md"):
         yield name, ROOT / name
-    for folder, prefix in ((ROOT / "diffspeaker_blender", ""), (ROOT / "model", "model/")):
+    model = ROOT / "model"
+    shipped = {*SHIPPED_ROOMS, *SHIPPED_DATA, *(f"{room}.py" for room in SHIPPED_ROOMS)}
+    for folder, prefix in ((ROOT / "diffspeaker_blender", ""), (model, "model/")):
         for path in folder.rglob("*"):
-            if path.is_file() and "__pycache__" not in path.parts:
-                yield prefix + path.relative_to(folder).as_posix(), path
+            inside = path.relative_to(folder)
+            left_out = folder == model and inside.parts[0] not in shipped
+            if path.is_file() and "__pycache__" not in path.parts and not left_out:
+                yield prefix + inside.as_posix(), path
 
 
 def write_zip(target: Path) -> None:

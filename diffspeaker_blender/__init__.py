@@ -18,8 +18,11 @@ import importlib
 import sys
 
 _ROOMS = (
-    "settings.machine",
-    "settings.properties",
+    "ui.preferences",
+    "settings.choices",
+    "jobs.status",
+    "jobs.live",
+    "jobs.background",
     "jobs.queue",
     "ui.operators",
     "ui.setup_operators",

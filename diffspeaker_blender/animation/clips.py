@@ -20,7 +20,6 @@ from ..motion.keys import Shaped, mode_for, with_parts
 from ..motion.motion import Adjustments, Motion
 from ..sound.sources import scene_fps
 from . import actions, edits, shape_keys, storage, takes
-from .diagnosis import fix, verify
 from .storage import Clip, Index, Source
 from .takes import Spoken
 
@@ -32,7 +31,6 @@ __all__ = [
     "clips",
     "drop_edits",
     "edited",
-    "fix",
     "followed",
     "layer_of",
     "load_stored",
@@ -40,7 +38,6 @@ __all__ = [
     "remove_motion",
     "show_take",
     "stored_clip",
-    "verify",
 ]
 
 MODES = ("named", "compact", "every frame")
@@ -63,7 +60,7 @@ class Applied:
     millimetres: float
     """How far the mouth moves at most."""
     findings: tuple[Finding, ...] = ()
-    """Remarks; whether it really moves is for `verify` to say."""
+    """Remarks; whether it really moves is for `diagnosis.verify` to say."""
 
     def sentence(self) -> str:
         """Return "Mouth moved 14.2 mm over 212 frames"."""

@@ -109,7 +109,7 @@ def _put_shapes(
     for k, wanted in enumerate(placed.names):
         one = record.hashes[k] if same else storage.shape_hash(placed.shapes[k])
         alike = _is_there(key, wanted, basis, placed.shapes[k])
-        ours = storage.GIVEN in key and wanted in key.key_blocks and wanted not in index.keys
+        ours = head.GIVEN in key and wanted in key.key_blocks and wanted not in index.keys
         there = reuse or alike or ours
         name, needs_shape = _key_for(key, index, clip, wanted, one, there, names)
         if ours and name == wanted and not alike:  # the head is from another version of the rig

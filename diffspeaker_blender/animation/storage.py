@@ -21,8 +21,6 @@ from ..motion.edits import KEY, Edits
 from ..motion.motion import Adjustments, Motion
 
 INDEX = "diffspeaker"
-GIVEN = "diffspeaker.given"
-"""Marks a head whose named keys came with it and move its teeth and lashes along."""
 _CURVES = "diffspeaker.clip."
 _SHAPE = "diffspeaker.shape."
 _EDITS = "diffspeaker.edits."

@@ -21,10 +21,10 @@ import numpy as np
 from mathutils import Matrix, Vector
 from numpy.typing import NDArray
 
-from ..animation.storage import GIVEN
 from ..errors import HeadError
 from ..files.arrays import read_npz
 from ..worker.client import package_root
+from .head import GIVEN
 
 Floats = NDArray[np.float32]
 Arrays = dict[str, NDArray[Any]]

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from ..errors import Finding, HeadError
 from . import flame_files
 
+GIVEN = "diffspeaker.given"
+"""Marks a head whose named keys came with it and move its teeth and lashes along."""
 VERTICES = 5023
 """Of FLAME and of the project's own head."""
 FLAME_EDGES = 14995

@@ -1,7 +1,7 @@
 """Long pieces of set-up work in a thread: install the runtime, import a checkpoint.
 
 One at a time. A chore's function gets `report(stage, fraction, seconds_left)` and `cancelled()`;
-it must not touch bpy. The timer of `jobs` calls `look`, which mirrors progress and ends the chore.
+it must not touch bpy. The timer calls `look`, which mirrors progress and ends the chore.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import bpy
 
 from ..errors import LipSyncError
-from ..settings import properties
 from . import status as display
+from . import timer
 
 Report = Callable[[str, float, float | None], None]
 Work = Callable[[Report, Callable[[], bool]], str]
@@ -38,6 +38,8 @@ class _Chore:
         self.stage, self.fraction, self.seconds_left = stage, fraction, seconds_left
 
 
+TICK = 0.05  # seconds between two looks
+
 _chore: _Chore | None = None
 
 
@@ -53,12 +55,10 @@ def start(name: str, work: Work) -> None:
     if bpy.app.background:
         display.say(work(chore.report, chore.stop.is_set))
         return
-    from . import queue
-
     chore.thread = threading.Thread(target=_carry, args=(chore, work), daemon=True)
     chore.thread.start()
     _chore = chore
-    queue.watch()
+    timer.watch(look, stop)
 
 
 def _carry(chore: _Chore, work: Work) -> None:
@@ -81,25 +81,25 @@ def stop() -> None:
         _chore.stop.set()
 
 
-def look() -> bool:
-    """Mirror the chore's progress; end it when its thread has. Return whether one goes on."""
+def look() -> float | None:
+    """Mirror the chore's progress; end it when its thread has. Return the pause, if any."""
     global _chore
     chore = _chore
     if chore is None:
-        return False
-    status = properties.status()
+        return None
+    status = display.now()
     if chore.thread is not None and chore.thread.is_alive():
         status.chore = f"{chore.name}: {chore.stage}" if chore.stage else chore.name
         status.chore_fraction = chore.fraction
         status.chore_left = -1.0 if chore.seconds_left is None else chore.seconds_left
         display.redraw()
-        return True
+        return TICK
     _chore, status.chore = None, ""
     if chore.error is not None and not chore.stop.is_set():
         display.say(chore.error.message, chore.error.hint, "ERROR")
     else:
         display.say(chore.sentence or f"{chore.name} was stopped")
-    return False
+    return None
 
 
 def end(timeout: float = 3.0) -> None:
@@ -109,3 +109,10 @@ def end(timeout: float = 3.0) -> None:
     if chore is not None and chore.thread is not None:
         chore.stop.set()
         chore.thread.join(timeout)
+
+
+def register() -> None:
+    """Nothing to do before the first chore."""
+
+
+unregister = end

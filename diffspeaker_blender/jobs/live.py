@@ -1,32 +1,159 @@
 """Live controls: rewrite a head's curves from its stored motion soon after a slider moved.
 
+    object.diffspeaker      `adjust(object)`     live controls over a finished result
+
 A slider sends many changes a second; the curves follow once it rests for a moment.
 """
 
+# mypy: disable-error-code="valid-type,no-any-return"
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import bpy
+from bpy.props import EnumProperty, FloatProperty, PointerProperty
 
 from ..animation import clips, storage
 from ..motion.motion import Adjustments
-from ..settings import properties
+from ..settings.choices import keep, number
+from . import timer
 
+LIVE = ("intensity", "jaw", "lips", "upper", "expression", "smoothing", "offset")
+
+_quiet: list[str] = []  # heads whose live controls are being filled in, not moved
 SETTLE = 0.08  # seconds without a change before curves are rewritten
 
 _moved: dict[str, float] = {}  # head name → monotonic time of its last change
 
 
+def _clip_items(self: Any, _context: object) -> list[Any]:
+    names = clips.clips(self.id_data)
+    items = [
+        (name, name, "A line on this head", "NONE", number(name) * bool(place))
+        for place, name in enumerate(names)
+    ]
+    return keep("clips", items or [("NONE", "No Line Yet", "Generate one first", "NONE", 0)])
+
+
+def _live(self: Any, _context: object) -> None:
+    if self.id_data.name not in _quiet:
+        adjust_soon(self.id_data.name)
+
+
+def _fill_in(self: Any, _context: object) -> None:
+    record = clips.stored_clip(self.id_data, self.clip)
+    if record is not None:
+        show_adjustments(self.id_data, storage.adjustments(record))
+
+
+class DIFFSPEAKER_PG_adjust(bpy.types.PropertyGroup):
+    """Hold a head's live controls; a change re-writes its curves from the stored motion."""
+
+    clip: EnumProperty(
+        name="Line",
+        description="Result that the live controls act on",
+        items=_clip_items,
+        update=_fill_in,
+    )
+    intensity: FloatProperty(
+        name="Intensity",
+        description="Strength of the whole result",
+        default=1.0,
+        min=0.0,
+        soft_max=2.0,
+        max=3.0,
+        update=_live,
+    )
+    jaw: FloatProperty(
+        name="Jaw",
+        description="Strength of the jaw; lips that the model closed stay closed",
+        default=1.0,
+        min=0.0,
+        soft_max=2.0,
+        max=3.0,
+        update=_live,
+    )
+    lips: FloatProperty(
+        name="Lips",
+        description="Strength of rounding, spreading and rolling of the lips",
+        default=1.0,
+        min=0.0,
+        soft_max=2.0,
+        max=3.0,
+        update=_live,
+    )
+    upper: FloatProperty(
+        name="Upper Face",
+        description="Strength of brows, lids, eyes and nose",
+        default=1.0,
+        min=0.0,
+        soft_max=2.0,
+        max=3.0,
+        update=_live,
+    )
+    expression: FloatProperty(
+        name="Life",
+        description="Strength of blinks, brows and glances beside the speech",
+        default=1.0,
+        min=0.0,
+        soft_max=2.0,
+        max=3.0,
+        update=_live,
+    )
+    smoothing: FloatProperty(
+        name="Smoothing",
+        description="Calm the motion; a closed mouth is never opened by it",
+        min=0.0,
+        max=1.0,
+        subtype="FACTOR",
+        update=_live,
+    )
+    offset: FloatProperty(
+        name="Time Offset",
+        description="Shift the motion against the sound; positive is later, in seconds",
+        soft_min=-0.5,
+        soft_max=0.5,
+        min=-10.0,
+        max=10.0,
+        subtype="TIME_ABSOLUTE",
+        update=_live,
+    )
+
+
+def adjust(head: bpy.types.Object) -> DIFFSPEAKER_PG_adjust:
+    """Return the live controls of a head."""
+    return head.diffspeaker
+
+
+def show_adjustments(head: bpy.types.Object, shown: Adjustments, clip: str = "") -> None:
+    """Fill in the live controls without moving the curves; choose `clip` first if named."""
+    _quiet.append(head.name)
+    try:
+        if clip:
+            head.diffspeaker.clip = clip
+        for name in LIVE:
+            setattr(head.diffspeaker, name, getattr(shown, name))
+    finally:
+        _quiet.remove(head.name)
+
+
+def choose_some_clip(head: bpy.types.Object) -> None:
+    """Let the live controls show the first clip that is left, when the chosen one was removed."""
+    left = clips.clips(head)
+    if left:
+        head.diffspeaker.clip = left[0]
+    else:
+        head.diffspeaker.property_unset("clip")
+
+
 def adjust_soon(head_name: str) -> None:
     """Rewrite a head's curves once its live control rests; at once where no timer fires."""
-    from . import queue
-
     if bpy.app.background:
         adjust_now(head_name)
         return
     if not _moved:
-        queue.watch()
+        timer.watch(look, forget)
     _moved[head_name] = time.monotonic()
 
 
@@ -35,7 +162,7 @@ def adjust_now(head_name: str) -> None:
     target = bpy.data.objects.get(head_name)
     if target is None:
         return
-    wanted, clip = wanted_of(target), properties.adjust(target).clip
+    wanted, clip = wanted_of(target), adjust(target).clip
     record = clips.stored_clip(target, clip) if clip else None
     if record is not None and storage.adjustments(record) != wanted:
         clips.adjust_clip(target, clip, wanted)
@@ -51,17 +178,17 @@ def adjust_all(target: bpy.types.Object) -> int:
 
 def wanted_of(target: bpy.types.Object) -> Adjustments:
     """Return a head's live controls as values."""
-    group = properties.adjust(target)
-    return Adjustments(**{name: getattr(group, name) for name in properties.LIVE})
+    group = adjust(target)
+    return Adjustments(**{name: getattr(group, name) for name in LIVE})
 
 
-def look() -> bool:
-    """Rewrite what has come to rest; return whether something still moves (called by the timer)."""
+def look() -> float | None:
+    """Rewrite what has come to rest; return the pause until the next look, None when all rests."""
     for name, moved in list(_moved.items()):
         if time.monotonic() - moved >= SETTLE:
             del _moved[name]
             adjust_now(name)
-    return waiting()
+    return SETTLE if waiting() else None
 
 
 def waiting() -> bool:
@@ -72,3 +199,36 @@ def waiting() -> bool:
 def forget() -> None:
     """Drop changes that wait (another file, or the add-on is switched off)."""
     _moved.clear()
+
+
+@bpy.app.handlers.persistent
+def _before_load(*_: object) -> None:
+    forget()
+
+
+@bpy.app.handlers.persistent
+def _after_undo(*_: object) -> None:
+    """Make curves and live controls agree again: an undo step may hold one without the other."""
+    for target in bpy.data.objects:
+        if target.type == "MESH" and clips.clips(target):
+            adjust_soon(target.name)
+
+
+_HANDLERS = (("load_pre", _before_load), ("undo_post", _after_undo), ("redo_post", _after_undo))
+
+
+def register() -> None:
+    """Register the controls, hang them on Object, and listen for undo and other files."""
+    bpy.utils.register_class(DIFFSPEAKER_PG_adjust)
+    bpy.types.Object.diffspeaker = PointerProperty(type=DIFFSPEAKER_PG_adjust)
+    for name, handler in _HANDLERS:
+        getattr(bpy.app.handlers, name).append(handler)
+
+
+def unregister() -> None:
+    """Take all of it off again."""
+    for name, handler in _HANDLERS:
+        getattr(bpy.app.handlers, name).remove(handler)
+    forget()
+    del bpy.types.Object.diffspeaker
+    bpy.utils.unregister_class(DIFFSPEAKER_PG_adjust)

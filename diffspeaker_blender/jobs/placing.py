@@ -7,15 +7,15 @@ from pathlib import Path
 
 import bpy
 
-from ..animation import clips, point_cache
+from ..animation import clips, diagnosis, point_cache
 from ..character import head
 from ..errors import Finding, HeadError
 from ..motion import adjust, keys, motion
 from ..motion.keys import Recipe, Shaped
 from ..motion.motion import Adjustments, Motion
-from ..settings import machine, properties
+from ..settings import machine
 from ..sound import sources
-from . import plan
+from . import live, plan
 from .plan import Placement
 
 
@@ -93,8 +93,8 @@ def place(result: Motion, shaped: Shaped | None, placement: Placement) -> Placed
         adjustments=adjustments,
         shaped=shaped,
     )
-    properties.show_adjustments(target, adjustments, applied.clip)
-    findings = clips.verify(target, applied, scene=scene)
+    live.show_adjustments(target, adjustments, applied.clip)
+    findings = diagnosis.verify(target, applied, scene=scene)
     sentence = applied.sentence()
     if not findings:
         sentence += f", {sync(scene, placement, applied.frames, start)}"

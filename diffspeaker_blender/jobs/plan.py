@@ -18,12 +18,13 @@ import bpy
 from ..animation import clips
 from ..character import head
 from ..errors import AudioError, HeadError, LipSyncError
-from ..settings import machine, properties
-from ..settings.scene import Choices
+from ..settings import choices, machine
+from ..settings.choices import Choices
 from ..sound import sources as audio
 from ..sound.sources import AudioClip
 from ..worker import model_files
 from ..worker.schedule import Task
+from . import live
 
 _MODES = {"NAMED": "named", "COMPACT": "compact", "FRAMES": "every frame", "CACHE": "cache"}
 
@@ -62,9 +63,9 @@ class Placement:
     followed: frozenset[str] = frozenset()
 
 
-def choices(context: bpy.types.Context, operator: Any = None) -> SimpleNamespace:
+def chosen_for(context: bpy.types.Context, operator: Any = None) -> SimpleNamespace:
     """Return the scene's choices, overridden by what was set on the operator."""
-    stored = properties.settings(context)
+    stored = choices.settings(context)
     chosen = {}
     for name in Choices.__annotations__:
         given = operator is not None and operator.properties.is_property_set(name)
@@ -82,7 +83,7 @@ def find_head(context: bpy.types.Context, name: str = "") -> bpy.types.Object:
         if found is None:
             raise HeadError(f"There is no object called “{name}”.", "Check the head's name.")
         return found
-    found = properties.settings(context).head or head.find_head(context)
+    found = choices.settings(context).head or head.find_head(context)
     if found is None:
         raise HeadError(
             "There is no head in this scene.", "Pick your head mesh, or add the demo head."
@@ -98,7 +99,7 @@ def clip_sources(
     A `file` given by name (a script's) wins over what the scene says; `start` is its frame.
     Raises AudioError.
     """
-    settings = properties.settings(context)
+    settings = choices.settings(context)
     scene = audio.sequencer_scene(context) or context.scene
     fps = audio.scene_fps(scene)
     if file or settings.source == "FILE":
@@ -135,7 +136,7 @@ def tasks(
     start: float = 1.0,
 ) -> list[Task]:
     """Return the tasks of one click. Raises LipSyncError; nothing is started."""
-    chosen = choices(context, operator)
+    chosen = chosen_for(context, operator)
     if not chosen.model:
         raise LipSyncError("The chosen model file is not there any more.", "Choose another model.")
     model = model_files.find(chosen.model, machine.models_folder())
@@ -153,7 +154,7 @@ def tasks(
 
 def model_of(context: bpy.types.Context) -> model_files.ModelFile | None:
     """Return the model the scene has chosen, None when its file is missing."""
-    return model_files.find(properties.settings(context).model, machine.models_folder())
+    return model_files.find(choices.settings(context).model, machine.models_folder())
 
 
 def need_of(model: model_files.ModelFile | None) -> str:
@@ -227,7 +228,7 @@ def placement_for_file(
     seconds: float,
 ) -> Placement:
     """Return a placement for a motion that already lies in a file, as the scene's choices say."""
-    chosen = choices(context)
+    chosen = chosen_for(context)
     scene = audio.sequencer_scene(context) or context.scene
     return Placement(
         scene=scene.name,
@@ -249,7 +250,7 @@ def placement_for_file(
 def sound_of(context: bpy.types.Context, target: bpy.types.Object) -> AudioClip | None:
     """Return the sound of the line that a head's live controls show, by its strip's name."""
     scene = audio.sequencer_scene(context) or context.scene
-    strip = strip_named(scene, properties.adjust(target).clip)
+    strip = strip_named(scene, live.adjust(target).clip)
     if strip is not None:
         return audio.strip_clip(scene, strip)
     try:

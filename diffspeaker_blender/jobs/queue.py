@@ -1,4 +1,4 @@
-"""Carry lines from the button to the keys, in the background; own the only timer.
+"""Carry lines from the button to the keys, in the background.
 
 The queue lives in this module and knows names, never pointers. The timer polls the worker, mirrors
 progress into the window manager for panels, and hands a finished motion to `diffspeaker.apply`, so
@@ -9,27 +9,24 @@ same in a loop.
 from __future__ import annotations
 
 import itertools
-import logging
 import shutil
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import bpy
 
-from ..animation import clips
 from ..errors import LipSyncError
-from ..paths import ADDON
 from ..settings import machine
 from ..worker.schedule import Schedule, State, Task
-from . import background, live, placing, status
+from . import placing, status, timer
 from .placing import Placed
-
-log = logging.getLogger(ADDON)
 
 TICK = 0.05  # seconds between polls while something is under way
 IDLE_TICK = 2.0  # seconds between polls of a warm worker that has nothing to do
 
 _schedule: Schedule | None = None
+_python: Path | None = None  # what the schedule's worker runs on
 _ready: dict[int, Task] = {}
 _numbers = itertools.count(1)
 _last: Placed | None = None
@@ -130,51 +127,35 @@ def show_placed(placed: Placed) -> None:
     status.say(placed.sentence, remark.message if remark else "", "INFO", remark, placed.head)
 
 
-# --- the timer -----------------------------------------------------------------------------------
+# --- what the timer does -------------------------------------------------------------------------
 
 
 def _open() -> Schedule:
-    global _schedule  # noqa: PLW0603
+    """Return the schedule, with a new worker where the preferences name another Python by now."""
+    global _schedule, _python
+    python = machine.python()
+    if _schedule is not None and not _schedule.busy and python != _python:
+        forget_worker()
     if _schedule is None:
-        _schedule = Schedule(machine.new_worker, placing.read)
+        _schedule, _python = Schedule(machine.new_worker, placing.read), python
     return _schedule
 
 
 def watch() -> None:
-    """Make sure the timer runs, and soon: it may be asleep beside an idle worker."""
-    if bpy.app.background:
-        return
-    if bpy.app.timers.is_registered(_tick):
-        bpy.app.timers.unregister(_tick)
-    bpy.app.timers.register(_tick, first_interval=0.0, persistent=True)
+    """Let the timer look after the queue."""
+    timer.watch(look, _give_up)
 
 
-def _tick() -> float | None:
+def look() -> float | None:
     """Do what is due; return the pause until the next look, None when nothing is left to watch."""
-    try:
-        return _look()
-    except Exception:
-        log.exception("lip-sync timer")
-        status.say(
-            "Something unexpected went wrong; the queue was stopped.", "See the log.", "ERROR"
-        )
-        forget_worker()
-        return None
-
-
-def _look() -> float | None:
-    pending = live.look()
-    working = background.look()
     if _schedule is None:
-        return live.SETTLE if pending else TICK if working else None
+        return None
     was_busy = _schedule.busy
     for task in _schedule.step():
         _finish(task)
     if was_busy:
         show()
-    if pending:
-        return live.SETTLE
-    if _schedule.busy or working:
+    if _schedule.busy:
         return TICK
     if not _schedule.alive:
         return None
@@ -182,6 +163,11 @@ def _look() -> float | None:
         forget_worker()
         return None
     return IDLE_TICK
+
+
+def _give_up() -> None:
+    status.say("Something unexpected went wrong; the queue was stopped.", "See the log.", "ERROR")
+    forget_worker()
 
 
 def _finish(task: Task) -> None:
@@ -222,7 +208,7 @@ def _tidy(task: Task) -> None:
         shutil.rmtree(task.payload.folder, ignore_errors=True)
 
 
-# --- other files, undo ---------------------------------------------------------------------------
+# --- other files ---------------------------------------------------------------------------------
 
 
 @bpy.app.handlers.persistent
@@ -230,7 +216,6 @@ def _before_load(*_: object) -> None:
     """Give up tasks that belong to the file that is left; the worker stays warm."""
     global _last  # noqa: PLW0603
     _last = None
-    live.forget()
     for task in _ready.values():
         _tidy(task)
     _ready.clear()
@@ -247,37 +232,16 @@ def _after_load(*_: object) -> None:
     watch()
 
 
-@bpy.app.handlers.persistent
-def _after_undo(*_: object) -> None:
-    """Make curves and live controls agree again: an undo step may hold one without the other."""
-    for target in bpy.data.objects:
-        if target.type == "MESH" and clips.clips(target):
-            live.adjust_soon(target.name)
-
-
-_HANDLERS = (
-    ("load_pre", _before_load),
-    ("load_post", _after_load),
-    ("undo_post", _after_undo),
-    ("redo_post", _after_undo),
-)
-
-
 def register() -> None:
-    """Listen for other files, undo and redo. The timer and the worker start with the first task."""
-    for name, handler in _HANDLERS:
-        getattr(bpy.app.handlers, name).append(handler)
+    """Listen for other files. The timer and the worker start with the first task."""
+    bpy.app.handlers.load_pre.append(_before_load)
+    bpy.app.handlers.load_post.append(_after_load)
 
 
 def unregister() -> None:
     """Stop the timer, the worker and every task; remove the handlers."""
-    if bpy.app.timers.is_registered(_tick):
-        bpy.app.timers.unregister(_tick)
-    for name, handler in _HANDLERS:
-        hooks = getattr(bpy.app.handlers, name)
-        if handler in hooks:
-            hooks.remove(handler)
-    live.forget()
+    bpy.app.handlers.load_pre.remove(_before_load)
+    bpy.app.handlers.load_post.remove(_after_load)
+    timer.stop()
     _ready.clear()
-    background.end()
     forget_worker()

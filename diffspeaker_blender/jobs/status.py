@@ -1,4 +1,9 @@
-"""Show progress and one sentence: mirror the queue into the window manager and redraw."""
+"""Show progress and one sentence: mirror the queue into the window manager and redraw.
+
+window_manager.diffspeaker  `now(context)`  progress and the last message, never saved
+"""
+
+# mypy: disable-error-code="valid-type,no-any-return"
 
 from __future__ import annotations
 
@@ -6,13 +11,47 @@ import time
 from collections.abc import Sequence
 
 import bpy
+from bpy.props import (
+    BoolProperty,
+    EnumProperty,
+    FloatProperty,
+    IntProperty,
+    PointerProperty,
+    StringProperty,
+)
 
 from ..errors import Finding
-from ..settings import properties
 from ..worker.schedule import State, Task
+
+LEVELS = (("INFO", "Info", ""), ("WARNING", "Warning", ""), ("ERROR", "Error", ""))
 
 _status_bar_at = 0.0
 _shown: tuple[str, float, str, int] = ("", 0.0, "", 0)
+
+
+class DIFFSPEAKER_PG_status(bpy.types.PropertyGroup):
+    """Mirror the job queue for panels and scripts; written by `jobs` alone."""
+
+    busy: BoolProperty(name="Busy")
+    line: StringProperty(name="Line")
+    stage: StringProperty(name="Stage")
+    fraction: FloatProperty(name="Fraction", min=0.0, max=1.0)
+    seconds_left: FloatProperty(name="Seconds Left", default=-1.0)
+    waiting: IntProperty(name="Waiting Jobs")
+    message: StringProperty(name="Last Message")
+    hint: StringProperty(name="What To Do")
+    level: EnumProperty(name="Level", items=LEVELS)
+    chore: StringProperty(name="Set-Up Work")
+    chore_fraction: FloatProperty(name="Fraction of the Set-Up Work", min=0.0, max=1.0)
+    chore_left: FloatProperty(name="Seconds Left of the Set-Up Work", default=-1.0)
+    fix: StringProperty(name="Fix", description="What `diffspeaker.fix` shall do")
+    fix_label: StringProperty(name="Name of the Fix")
+    head: StringProperty(name="Head of the Last Message")
+
+
+def now(context: bpy.types.Context | None = None) -> DIFFSPEAKER_PG_status:
+    """Return the status that panels show."""
+    return (context or bpy.context).window_manager.diffspeaker
 
 
 def say(
@@ -23,28 +62,28 @@ def say(
     head: str = "",
 ) -> None:
     """Show one sentence in the panels, with the button of a finding's fix when there is one."""
-    status = properties.status()
-    status.message, status.hint, status.level = message, hint, level
-    status.fix = finding.fix if finding else ""
-    status.fix_label = finding.fix_label if finding else ""
-    status.head = head
+    state = now()
+    state.message, state.hint, state.level = message, hint, level
+    state.fix = finding.fix if finding else ""
+    state.fix_label = finding.fix_label if finding else ""
+    state.head = head
     redraw()
 
 
 def show(tasks: Sequence[Task]) -> None:
     """Mirror the queue: the task under way, and how many wait behind it."""
     global _shown  # noqa: PLW0603
-    status = properties.status()
+    state = now()
     first = next((task for task in tasks if task.state is not State.WAITING), None)
     first = first or next(iter(tasks), None)
-    status.busy = bool(tasks)
-    status.waiting = max(0, len(tasks) - 1)
+    state.busy = bool(tasks)
+    state.waiting = max(0, len(tasks) - 1)
     if first is not None:
-        status.stage = first.stage or "Waiting"
-        status.line = first.payload.clip
-        status.fraction = first.fraction
-        status.seconds_left = -1.0 if first.seconds_left is None else first.seconds_left
-    shown = (status.stage, round(status.fraction, 2), time_left(status.seconds_left), len(tasks))
+        state.stage = first.stage or "Waiting"
+        state.line = first.payload.clip
+        state.fraction = first.fraction
+        state.seconds_left = -1.0 if first.seconds_left is None else first.seconds_left
+    shown = (state.stage, round(state.fraction, 2), time_left(state.seconds_left), len(tasks))
     if shown != _shown:
         _shown = shown
         redraw()
@@ -83,10 +122,22 @@ def _redraw_status_bar() -> None:
     It is in no screen's areas; setting its text to nothing is the one thing that redraws it.
     """
     global _status_bar_at  # noqa: PLW0603
-    if time.monotonic() - _status_bar_at < 1.0 and properties.status().busy:
+    if time.monotonic() - _status_bar_at < 1.0 and now().busy:
         return
     _status_bar_at = time.monotonic()
     for shown in bpy.context.window_manager.windows:
         others = [op for op in shown.modal_operators if not op.bl_idname.startswith("DIFFSPEAKER")]
         if not others and shown.workspace is not None:
             shown.workspace.status_text_set_internal(None)
+
+
+def register() -> None:
+    """Register the status and hang it on WindowManager."""
+    bpy.utils.register_class(DIFFSPEAKER_PG_status)
+    bpy.types.WindowManager.diffspeaker = PointerProperty(type=DIFFSPEAKER_PG_status)
+
+
+def unregister() -> None:
+    """Take it off again."""
+    del bpy.types.WindowManager.diffspeaker
+    bpy.utils.unregister_class(DIFFSPEAKER_PG_status)

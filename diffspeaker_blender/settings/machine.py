@@ -4,7 +4,6 @@ Everything else asks through the functions here, which also answer when the add-
 an entry in the preferences (a script that registers it by hand).
 """
 
-# mypy: disable-error-code="valid-type,no-any-return"
 from __future__ import annotations
 
 import os
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import bpy
-from bpy.props import EnumProperty, FloatProperty, StringProperty
 
 from ..errors import SetupError
 from ..paths import ADDON
@@ -23,17 +21,6 @@ from ..worker import runtime
 from ..worker.client import Worker, package_root, worker_command
 
 PYTHON_VARIABLE = "DIFFSPEAKER_PYTHON"
-RUNTIMES = (
-    ("INSTALL", "Install", "Make a Python of our own with everything the model needs"),
-    ("WHEELS", "From Folder", "The same, without network, from a folder of wheels"),
-    ("PYTHON", "Use This Python", "Use a Python that has PyTorch already"),
-)
-DEVICES = (
-    ("auto", "Automatic", "The fastest this machine has"),
-    ("cpu", "CPU", "Always works; about as fast as speech on four cores"),
-    ("cuda", "CUDA", "NVIDIA graphics card"),
-    ("mps", "Metal", "Apple graphics"),
-)
 
 
 @dataclass(frozen=True)
@@ -49,63 +36,7 @@ class Defaults:
     report: str = ""
 
 
-def _changed(_self: object, _context: object) -> None:
-    """Start the next job with what was just chosen."""
-    from ..jobs import queue
-
-    queue.forget_worker()
-
-
-class DIFFSPEAKER_AP_preferences(bpy.types.AddonPreferences):
-    """Show and store the machine's settings."""
-
-    bl_idname = ADDON
-
-    source: EnumProperty(
-        name="Runtime",
-        description="Where the Python with PyTorch comes from",
-        items=RUNTIMES,
-        update=_changed,
-    )
-    python: StringProperty(
-        name="Python",
-        description="Python interpreter that has PyTorch, transformers, soundfile and soxr",
-        subtype="FILE_PATH",
-        update=_changed,
-    )
-    wheels: StringProperty(
-        name="Wheels",
-        description="Folder with the wheels that the runtime is made of",
-        subtype="DIR_PATH",
-    )
-    device: EnumProperty(
-        name="Device",
-        description="What the model runs on",
-        items=DEVICES,
-        update=_changed,
-    )
-    keep_warm: FloatProperty(
-        name="Keep Warm",
-        description="Minutes that the model stays loaded after its last job; 0 ends it at once",
-        default=Defaults.keep_warm,
-        min=0.0,
-        soft_max=60.0,
-        precision=0,
-    )
-    cache: StringProperty(
-        name="Folder",
-        description="Point caches of unsaved files and the worker's log; empty takes our own",
-        subtype="DIR_PATH",
-    )
-    report: StringProperty(name="Last Report", options={"SKIP_SAVE"})
-
-    def draw(self, context: bpy.types.Context) -> None:
-        from ..ui import preferences
-
-        preferences.draw(self, context)
-
-
-def get() -> DIFFSPEAKER_AP_preferences | Defaults:
+def get() -> Any:
     """Return the add-on's preferences, or their defaults where it has no entry."""
     entry = bpy.context.preferences.addons.get(ADDON)
     found = entry.preferences if entry is not None else None
@@ -211,16 +142,6 @@ def new_worker() -> Worker:
     rigs = str(cache_folder() / "rigs")
     command = worker_command(require_runtime(), package_root(), "serve", "--cache", rigs)
     return Worker(command, log_file=made(cache_folder()) / "worker.log")
-
-
-def register() -> None:
-    """Register the preferences."""
-    bpy.utils.register_class(DIFFSPEAKER_AP_preferences)
-
-
-def unregister() -> None:
-    """Take them off again."""
-    bpy.utils.unregister_class(DIFFSPEAKER_AP_preferences)
 
 
 def set_report(text: str) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import bpy
 from bpy.props import StringProperty
 
-from ..animation import clips
+from ..animation import diagnosis
 from ..character import head
 from ..errors import LipSyncError
 from ..jobs import live, plan, queue, status
@@ -28,7 +28,7 @@ class DIFFSPEAKER_OT_fix(bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> set[str]:
         try:
             chosen = plan.find_head(context, self.head)
-            mend = head.fix if self.name in HEAD_FIXES else clips.fix
+            mend = head.fix if self.name in HEAD_FIXES else diagnosis.fix
             mend(chosen, self.name)
             self._look_again(chosen)
         except LipSyncError as error:
@@ -41,7 +41,7 @@ class DIFFSPEAKER_OT_fix(bpy.types.Operator):
         if placed is None or placed.applied is None or placed.head != chosen.name:
             status.say("Fixed")
             return
-        findings = clips.verify(chosen, placed.applied)
+        findings = diagnosis.verify(chosen, placed.applied)
         queue.show_placed(placed.with_findings(findings))
 
 

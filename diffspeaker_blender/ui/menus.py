@@ -6,8 +6,7 @@ from typing import Any
 
 import bpy
 
-from ..jobs import queue
-from ..settings import properties
+from ..jobs import queue, status
 from .panels import draw_progress
 
 
@@ -43,7 +42,7 @@ def _draw_status_bar(self: Any, context: bpy.types.Context) -> None:
     if queue.busy():
         row = self.layout.row(align=True)
         row.ui_units_x = 14
-        draw_progress(row, properties.status(context))
+        draw_progress(row, status.now(context))
 
 
 _ENTRIES = (

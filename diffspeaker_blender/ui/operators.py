@@ -18,10 +18,10 @@ from ..animation import clips
 from ..character import demo_head, head
 from ..errors import LipSyncError
 from ..export import export
-from ..jobs import placing, plan, queue, status
+from ..jobs import live, placing, plan, queue, status
 from ..motion import motion
-from ..settings import machine, properties
-from ..settings.scene import Choices
+from ..settings import choices, machine
+from ..settings.choices import Choices
 from ..sound import sources as audio
 
 
@@ -187,7 +187,7 @@ class DIFFSPEAKER_OT_export(bpy.types.Operator, ExportHelper):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        if properties.settings(context).head or head.find_head(context):
+        if choices.settings(context).head or head.find_head(context):
             return True
         cls.poll_message_set("Pick a head first")
         return False
@@ -195,13 +195,13 @@ class DIFFSPEAKER_OT_export(bpy.types.Operator, ExportHelper):
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         chosen = plan.find_head(context, self.head)
         folder = Path(bpy.data.filepath).parent if bpy.data.filepath else Path.home()
-        suffix = properties.settings(context).export_format.lower()
+        suffix = choices.settings(context).export_format.lower()
         self.filepath = str(folder / f"{plan.file_name(chosen.name)}.{suffix}")
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        settings = properties.settings(context)
+        settings = choices.settings(context)
         try:
             chosen = plan.find_head(context, self.head)
             path = Path(bpy.path.abspath(self.filepath))
@@ -240,7 +240,7 @@ class DIFFSPEAKER_OT_add_demo_head(bpy.types.Operator):
             added = demo_head.add_demo_head(context, stage=self.stage)
         except LipSyncError as error:
             return refuse(self, error)
-        properties.settings(context).head = added
+        choices.settings(context).head = added
         for other in context.selected_objects:
             other.select_set(False)
         added.select_set(True)
@@ -262,7 +262,7 @@ class DIFFSPEAKER_OT_import_flame_head(bpy.types.Operator, ImportHelper):
             added = head.import_flame(bpy.path.abspath(self.filepath))
         except LipSyncError as error:
             return refuse(self, error)
-        properties.settings(context).head = added
+        choices.settings(context).head = added
         return {"FINISHED"}
 
 
@@ -280,7 +280,7 @@ class DIFFSPEAKER_OT_remove_result(bpy.types.Operator):
         try:
             chosen = plan.find_head(context, self.head)
             count = clips.remove_motion(chosen, self.clip)
-            properties.choose_some_clip(chosen)
+            live.choose_some_clip(chosen)
         except LipSyncError as error:
             return refuse(self, error)
         status.say(f"{self.clip or 'Every line'} was removed, {count} shape keys with it")

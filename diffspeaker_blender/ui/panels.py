@@ -16,9 +16,9 @@ import bpy
 from ..animation import clips
 from ..character import head
 from ..errors import Finding
-from ..jobs import plan
+from ..jobs import live, plan, status
 from ..jobs.status import time_left
-from ..settings import machine, properties
+from ..settings import choices, machine
 from ..sound import sources
 from ..worker.model_files import ModelFile
 from .preferences import draw_chore
@@ -53,7 +53,7 @@ class _Main(_Sidebar):
         DIFFSPEAKER_PT_presets.draw_panel_header(self.layout)
 
     def draw(self, context: bpy.types.Context) -> None:
-        layout, settings = self.prepared(), properties.settings(context)
+        layout, settings = self.prepared(), choices.settings(context)
         if not machine.runtime_ready():
             _draw_welcome(layout, context)
         column = layout.column()
@@ -67,7 +67,7 @@ class _Main(_Sidebar):
         _draw_sound(layout, context, settings)
         pressable = _draw_button(layout, context, chosen)
         ready = machine.runtime_ready()
-        if ready and (pressable or properties.status(context).level != "INFO"):
+        if ready and (pressable or status.now(context).level != "INFO"):
             _draw_message(layout, context)
 
 
@@ -75,7 +75,7 @@ class _Performance(_Child):
     bl_label = "Performance"
 
     def draw(self, context: bpy.types.Context) -> None:
-        layout, settings = self.prepared(), properties.settings(context)
+        layout, settings = self.prepared(), choices.settings(context)
         layout.prop(settings, "intensity")
         layout.prop(settings, "expression")
         layout.prop(settings, "seed")
@@ -91,7 +91,7 @@ class _Keys(_Child):
     bl_label = "Keys"
 
     def draw(self, context: bpy.types.Context) -> None:
-        layout, settings = self.prepared(), properties.settings(context)
+        layout, settings = self.prepared(), choices.settings(context)
         layout.prop(settings, "output")
         column = layout.column()
         column.active = settings.output in {"NAMED", "COMPACT"}
@@ -113,7 +113,7 @@ class _Sampling(_Child):
     bl_label = "Sampling"
 
     def draw(self, context: bpy.types.Context) -> None:
-        layout, settings = self.prepared(), properties.settings(context)
+        layout, settings = self.prepared(), choices.settings(context)
         layout.prop(settings, "sampler")
         layout.prop(settings, "steps")
         layout.prop(settings, "guidance")
@@ -128,7 +128,7 @@ class _Live(_Child):
         if chosen is None or not lines:
             layout.label(text="Generate a line first", icon="INFO")
             return
-        controls = properties.adjust(chosen)
+        controls = live.adjust(chosen)
         layout.prop(controls, "clip")
         column = layout.column(align=True)
         for name in ("intensity", "jaw", "lips", "upper", "expression"):
@@ -146,7 +146,7 @@ class _Export(_Child):
     bl_label = "Export"
 
     def draw(self, context: bpy.types.Context) -> None:
-        layout, settings = self.prepared(), properties.settings(context)
+        layout, settings = self.prepared(), choices.settings(context)
         layout.prop(settings, "export_format")
         layout.prop(settings, "export_audio")
         layout.operator("diffspeaker.export", icon="EXPORT")
@@ -157,7 +157,7 @@ class _Export(_Child):
 
 def chosen_head(context: bpy.types.Context) -> bpy.types.Object | None:
     """Return the head the panel speaks of: the picked one, else the active object, else the one."""
-    return properties.settings(context).head or head.find_head(context)
+    return choices.settings(context).head or head.find_head(context)
 
 
 def why_not(
@@ -168,7 +168,7 @@ def why_not(
         return "Install the model runtime first", None
     if chosen is None:
         return "Pick a head, or add the demo head", None
-    settings = properties.settings(context)
+    settings = choices.settings(context)
     if settings.source == "STRIPS" and not sources.selected_strips(context):
         return "Select a sound strip in the sequencer", None
     if settings.source == "FILE" and not settings.audio_file:
@@ -206,11 +206,11 @@ def wrapped(layout: bpy.types.UILayout, context: bpy.types.Context, text: str, i
 def _draw_welcome(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     """Offer the runtime on first use."""
     box = layout.box()
-    status = properties.status(context)
-    if status.chore:
-        draw_chore(box, status)
+    now = status.now(context)
+    if now.chore:
+        draw_chore(box, now)
         return
-    if status.message and status.level == "ERROR":
+    if now.message and now.level == "ERROR":
         _draw_message(box, context)
     else:
         wrapped(box, context, machine.runtime_trouble(), "INFO")
@@ -227,7 +227,7 @@ def _draw_no_head(layout: bpy.types.UILayout) -> None:
 def _draw_sound(
     layout: bpy.types.UILayout,
     context: bpy.types.Context,
-    settings: properties.DIFFSPEAKER_PG_settings,
+    settings: choices.DIFFSPEAKER_PG_settings,
 ) -> None:
     """Show where the sound comes from and what is chosen there."""
     row = layout.row()
@@ -258,9 +258,9 @@ def _draw_button(
     layout: bpy.types.UILayout, context: bpy.types.Context, chosen: bpy.types.Object | None
 ) -> bool:
     """Show the button, or in its place the progress; return whether it can be pressed."""
-    status = properties.status(context)
-    if status.busy:
-        draw_progress(layout, status)
+    now = status.now(context)
+    if now.busy:
+        draw_progress(layout, now)
         return False
     reason, mend = why_not(context, chosen)
     row = layout.row()
@@ -275,26 +275,26 @@ def _draw_button(
     return not reason
 
 
-def draw_progress(layout: bpy.types.UILayout, status: properties.DIFFSPEAKER_PG_status) -> None:
+def draw_progress(layout: bpy.types.UILayout, now: status.DIFFSPEAKER_PG_status) -> None:
     """Show the bar, the time that is left and the way to stop."""
     row = layout.row(align=True)
-    text = " · ".join(part for part in (status.stage, time_left(status.seconds_left)) if part)
-    row.progress(text=text, factor=status.fraction)
+    text = " · ".join(part for part in (now.stage, time_left(now.seconds_left)) if part)
+    row.progress(text=text, factor=now.fraction)
     row.operator("diffspeaker.cancel", text="", icon="X")
-    if status.waiting:
-        layout.label(text=f"{status.line}, {status.waiting} more waiting", icon="BLANK1")
+    if now.waiting:
+        layout.label(text=f"{now.line}, {now.waiting} more waiting", icon="BLANK1")
 
 
 def _draw_message(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     """Show the last sentence, and the button that mends what it speaks of."""
-    status = properties.status(context)
-    if status.busy or not status.message:
+    now = status.now(context)
+    if now.busy or not now.message:
         return
-    wrapped(layout, context, status.message, _ICONS[status.level])
-    if status.hint:
-        wrapped(layout, context, status.hint, "BLANK1")
-    if status.fix:
-        _draw_fix(layout, status.fix, status.fix_label, status.head)
+    wrapped(layout, context, now.message, _ICONS[now.level])
+    if now.hint:
+        wrapped(layout, context, now.hint, "BLANK1")
+    if now.fix:
+        _draw_fix(layout, now.fix, now.fix_label, now.head)
 
 
 def _draw_fix(layout: bpy.types.UILayout, fix: str, label: str, head_name: str) -> None:

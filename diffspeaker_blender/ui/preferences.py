@@ -1,16 +1,76 @@
-"""Draw the preferences: runtime, device, models, cache, and the check of it all."""
+"""The preferences: runtime, device, models, cache, and the check of it all."""
+
+# mypy: disable-error-code="valid-type"
 
 from __future__ import annotations
 
 from typing import Any
 
 import bpy
+from bpy.props import EnumProperty, FloatProperty, StringProperty
 
+from ..jobs import status
 from ..jobs.status import time_left
-from ..settings import machine, properties
+from ..paths import ADDON
+from ..settings import machine
 from ..worker import model_files
 
+RUNTIMES = (
+    ("INSTALL", "Install", "Make a Python of our own with everything the model needs"),
+    ("WHEELS", "From Folder", "The same, without network, from a folder of wheels"),
+    ("PYTHON", "Use This Python", "Use a Python that has PyTorch already"),
+)
+DEVICES = (
+    ("auto", "Automatic", "The fastest this machine has"),
+    ("cpu", "CPU", "Always works; about as fast as speech on four cores"),
+    ("cuda", "CUDA", "NVIDIA graphics card"),
+    ("mps", "Metal", "Apple graphics"),
+)
 _STATES = {True: "CHECKMARK", False: "ERROR"}
+
+
+class DIFFSPEAKER_AP_preferences(bpy.types.AddonPreferences):
+    """Show and store the machine's settings."""
+
+    bl_idname = ADDON
+
+    source: EnumProperty(
+        name="Runtime",
+        description="Where the Python with PyTorch comes from",
+        items=RUNTIMES,
+    )
+    python: StringProperty(
+        name="Python",
+        description="Python interpreter that has PyTorch, transformers, soundfile and soxr",
+        subtype="FILE_PATH",
+    )
+    wheels: StringProperty(
+        name="Wheels",
+        description="Folder with the wheels that the runtime is made of",
+        subtype="DIR_PATH",
+    )
+    device: EnumProperty(
+        name="Device",
+        description="What the model runs on",
+        items=DEVICES,
+    )
+    keep_warm: FloatProperty(
+        name="Keep Warm",
+        description="Minutes that the model stays loaded after its last job; 0 ends it at once",
+        default=machine.Defaults.keep_warm,
+        min=0.0,
+        soft_max=60.0,
+        precision=0,
+    )
+    cache: StringProperty(
+        name="Folder",
+        description="Point caches of unsaved files and the worker's log; empty takes our own",
+        subtype="DIR_PATH",
+    )
+    report: StringProperty(name="Last Report", options={"SKIP_SAVE"})
+
+    def draw(self, context: bpy.types.Context) -> None:
+        draw(self, context)
 
 
 def draw(entry: Any, context: bpy.types.Context) -> None:
@@ -31,9 +91,9 @@ def _draw_runtime(layout: Any, entry: Any, context: bpy.types.Context) -> None:
         layout.prop(entry, "python")
     if entry.source == "WHEELS":
         layout.prop(entry, "wheels")
-    status = properties.status(context)
-    if status.chore:
-        draw_chore(layout, status)
+    now = status.now(context)
+    if now.chore:
+        draw_chore(layout, now)
     else:
         ready = machine.runtime_ready()
         words = str(machine.python()) if ready else machine.runtime_trouble()
@@ -105,3 +165,13 @@ def _indented_row(layout: Any) -> Any:
 
 def _indented(layout: Any, text: str, icon: str) -> None:
     _indented_row(layout).label(text=text, icon=icon)
+
+
+def register() -> None:
+    """Register the preferences."""
+    bpy.utils.register_class(DIFFSPEAKER_AP_preferences)
+
+
+def unregister() -> None:
+    """Take them off again."""
+    bpy.utils.unregister_class(DIFFSPEAKER_AP_preferences)

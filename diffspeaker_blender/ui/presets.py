@@ -8,7 +8,7 @@ import bpy
 from bl_operators.presets import AddPresetBase
 from bl_ui.utils import PresetPanel
 
-from ..settings.scene import Choices
+from ..settings.choices import Choices
 
 _FOLDER = "diffspeaker"
 _SCENE = "settings = (getattr(bpy.context, 'sequencer_scene', None) or bpy.context.scene)"

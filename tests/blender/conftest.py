@@ -81,12 +81,12 @@ def values(head, frames):
 
 def pump(until, patience=20.0):
     """Call the timer's function as Blender's loop would, until something holds."""
-    from diffspeaker_blender.jobs import queue
+    from diffspeaker_blender.jobs import timer
 
     end = time.monotonic() + patience
     while not until():
         assert time.monotonic() < end, bpy.context.window_manager.diffspeaker.message
-        queue._tick()
+        timer.tick()
         time.sleep(0.01)
 
 

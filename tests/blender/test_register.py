@@ -77,16 +77,16 @@ def test_ten_times_on_and_off_leaves_nothing(empty, line):
 
 def test_off_in_mid_job_ends_the_process(addon, demo, line):
     """Switching off while the model works stops it and leaves no timer."""
-    from diffspeaker_blender.jobs import plan, queue
+    from diffspeaker_blender.jobs import plan, queue, timer
 
     bpy.context.scene.diffspeaker.steps = 300
     queue.submit(plan.tasks(bpy.context, file=str(line)))
-    queue._look()
+    queue.look()
     process = queue._schedule.lanes[0].worker._process
     assert process.poll() is None
     addon.unregister()
     assert process.poll() is not None
-    assert not bpy.app.timers.is_registered(queue._tick)
+    assert not bpy.app.timers.is_registered(timer.tick)
     addon.register()
 
 
@@ -101,7 +101,7 @@ def test_every_operator_has_a_tooltip_and_a_title(addon):
 
 def test_every_setting_has_a_tooltip(addon):
     """No choice, live control or preference is without an explanation."""
-    from diffspeaker_blender.settings.machine import DIFFSPEAKER_AP_preferences
+    from diffspeaker_blender.ui.preferences import DIFFSPEAKER_AP_preferences
 
     groups = [
         bpy.context.scene.diffspeaker.bl_rna,

@@ -118,22 +118,22 @@ class Stalls:
     """
 
     def __enter__(self):
-        jobs = addon("jobs")
-        self.original, self.times, self.work = jobs._look, [], []
+        timer = addon("jobs.timer")
+        self.original, self.times, self.work = timer._guarded, [], []
 
-        def timed():
+        def timed(look):
             began, work = time.perf_counter(), time.thread_time()
             try:
-                return self.original()
+                return self.original(look)
             finally:
                 self.times.append(time.perf_counter() - began)
                 self.work.append(time.thread_time() - work)
 
-        jobs._look = timed
+        timer._guarded = timed
         return self
 
     def __exit__(self, *_):
-        addon("jobs")._look = self.original
+        addon("jobs.timer")._guarded = self.original
 
     def told(self):
         return {

@@ -30,7 +30,7 @@ def one_tall_sidebar():
     for thing in list(bpy.data.objects):
         bpy.data.objects.remove(thing)
     bpy.context.workspace.sequencer_scene = bpy.context.scene
-    panels = addon("panels")
+    panels = addon("ui.panels")
     for cls in reversed(panels._CLASSES):
         bpy.utils.unregister_class(cls)
     for cls in panels._CLASSES:
@@ -48,8 +48,8 @@ def setup_check():
     with inside("VIEW_3D", "UI"):
         bpy.ops.diffspeaker.check_setup("INVOKE_DEFAULT")
     yield 0.3
-    yield from until(lambda: not addon("jobs").busy(), 120)
-    told["check"] = addon("preferences").get().report
+    yield from until(lambda: not addon("jobs.queue").busy(), 120)
+    told["check"] = addon("settings.machine").get().report
     told["check_message"] = status().message
 
 

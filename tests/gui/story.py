@@ -22,7 +22,7 @@ def use_fake_worker():
     """Let a stand-in for the model answer, where the machine has none."""
     fake = os.environ.get("DIFFSPEAKER_FAKE")
     if fake:
-        preferences, worker = addon("preferences"), addon("worker")
+        preferences, worker = addon("settings.machine"), addon("worker.client")
         python = os.environ["DIFFSPEAKER_PYTHON"]
         preferences.new_worker = lambda: worker.Worker([python, fake])
 
@@ -84,7 +84,7 @@ def cancel_one():
     shot("3_progress")
     began = time.monotonic()
     press("ESC")
-    yield from until(lambda: not addon("jobs").busy(), 5)
+    yield from until(lambda: not addon("jobs.queue").busy(), 5)
     told["esc_seconds"] = round(time.monotonic() - began, 2)
     told["after_cancel"] = status().message
     yield 0.3
@@ -95,13 +95,13 @@ def cancel_one():
 def finish_one():
     """Generate a line twice, cold and warm; measure the second."""
     click_generate()
-    yield from until(lambda: not addon("jobs").busy(), 200)
+    yield from until(lambda: not addon("jobs.queue").busy(), 200)
     with drive.Stalls() as stalls:
         began, work = time.monotonic(), time.thread_time()
         click_generate()
         told["click_work_ms"] = round((time.thread_time() - work) * 1e3, 1)
         told["click_ms"] = round((time.monotonic() - began) * 1e3, 1)
-        yield from until(lambda: not addon("jobs").busy(), 200)
+        yield from until(lambda: not addon("jobs.queue").busy(), 200)
         told["warm_seconds"] = round(time.monotonic() - began, 2)
     told["stalls"] = stalls.told()
     told["message"] = status().message
@@ -136,10 +136,10 @@ def undo_and_redo():
 def undo_in_mid_job():
     """Undo while the model works: the job goes on and its result arrives."""
     click_generate()
-    yield from until(lambda: status().fraction > 0 or not addon("jobs").busy(), 90)
+    yield from until(lambda: status().fraction > 0 or not addon("jobs.queue").busy(), 90)
     with inside("VIEW_3D"):
         bpy.ops.ed.undo()
-    yield from until(lambda: not addon("jobs").busy(), 200)
+    yield from until(lambda: not addon("jobs.queue").busy(), 200)
     told["message_after_undo_in_mid_job"] = status().message
     told["jaw_after_undo_in_mid_job"] = round(jaw(), 3)
 
@@ -151,10 +151,10 @@ def turn_live_controls():
         side.tag_redraw()
     before = jaw()
     head().diffspeaker.intensity = 0.5
-    yield from until(lambda: not addon("live").waiting(), 20)
+    yield from until(lambda: not addon("jobs.live").waiting(), 20)
     told["intensity_half"] = round(jaw() / before, 2) if before else None
     head().diffspeaker.intensity = 1.0
-    yield from until(lambda: not addon("live").waiting(), 20)
+    yield from until(lambda: not addon("jobs.live").waiting(), 20)
 
 
 def load_another_file():
@@ -166,7 +166,7 @@ def load_another_file():
     yield from until(lambda: status().fraction > 0.02, 90)
     bpy.ops.wm.read_homefile(app_template="", use_empty=True, load_ui=False)
     yield 1.0
-    told["busy_after_load"] = addon("jobs").busy()
+    told["busy_after_load"] = addon("jobs.queue").busy()
     told["message_after_load"] = status().message
     told["objects_after_load"] = len(bpy.data.objects)
 
@@ -189,6 +189,6 @@ def on_and_off():
         yield 0.02
         addon_utils.enable(drive.PACKAGE)
         yield 0.02
-    told["timer_left"] = bpy.app.timers.is_registered(addon("jobs")._tick)
+    told["timer_left"] = bpy.app.timers.is_registered(addon("jobs.timer").tick)
     yield 0.3
     shot("8_after_ten_times")

@@ -11,8 +11,8 @@ import bpy
 import numpy as np
 import pytest
 
-from diffspeaker_blender.animation import actions, clips
-from diffspeaker_blender.animation import storage as stored
+from diffspeaker_blender.animation import actions, clips, diagnosis
+from diffspeaker_blender.character.head import GIVEN
 from diffspeaker_blender.errors import HeadError, MotionError
 from diffspeaker_blender.motion import adjust
 from diffspeaker_blender.motion.motion import Adjustments, Motion, retime
@@ -61,7 +61,7 @@ def test_every_mode_shows_the_motion(grid: SimpleNamespace, mode: str) -> None:
     assert worst(grid.object, grid.vertices, motion, 10) <= allowed
     assert applied.frames == (10, 69)
     assert applied.sentence().startswith("Mouth moved ")
-    assert clips.verify(grid.object, applied) == ()
+    assert diagnosis.verify(grid.object, applied) == ()
     np.testing.assert_allclose(evaluated(grid.object, 1), grid.vertices, atol=1e-7)
     np.testing.assert_allclose(evaluated(grid.object, 100), grid.vertices, atol=1e-7)
 
@@ -157,7 +157,7 @@ def test_users_action_on_the_keys_plays_on(grid: SimpleNamespace) -> None:
     theirs = obj.data.shape_keys.animation_data.action
     applied = clips.apply_motion(obj, speech(), clip="line", start_frame=10)
     assert obj.data.shape_keys.animation_data.action == theirs
-    assert clips.verify(obj, applied) == ()
+    assert diagnosis.verify(obj, applied) == ()
     bpy.context.scene.frame_set(30)
     assert block.value == pytest.approx(1.0)
     jaw = obj.data.shape_keys.key_blocks["jawOpen"]
@@ -177,7 +177,7 @@ def test_nla_strip(grid: SimpleNamespace) -> None:
     assert [strip.name for track in data.nla_tracks for strip in track.strips] == ["a", "b"]
     assert worst(grid.object, grid.vertices, first, 1) <= 2e-6
     assert worst(grid.object, grid.vertices, second, 101) <= 2e-6
-    assert clips.verify(grid.object, one) == clips.verify(grid.object, two) == ()
+    assert diagnosis.verify(grid.object, one) == diagnosis.verify(grid.object, two) == ()
     np.testing.assert_allclose(evaluated(grid.object, 90), grid.vertices, atol=1e-6)
     clips.remove_motion(grid.object, "a")
     assert len(bpy.data.actions) == 1
@@ -232,7 +232,7 @@ def test_a_given_head_of_another_version(grid: SimpleNamespace) -> None:
         block = obj.shape_key_add(name=name)
         block.points.foreach_set("co", (grid.vertices + 0.8 * shape).ravel())
         block.value = 0.0
-    obj.data.shape_keys[stored.GIVEN] = True
+    obj.data.shape_keys[GIVEN] = True
     applied = clips.apply_motion(obj, motion, clip="line")
     assert applied.keys == motion.names
     assert worst(obj, grid.vertices, speech()) <= 2e-6
@@ -428,13 +428,13 @@ def test_why_nothing_moves(grid: SimpleNamespace, how: str) -> None:
     obj = grid.object
     applied = clips.apply_motion(obj, speech(), clip="line")
     spoil(obj, how)
-    findings = clips.verify(obj, applied)
+    findings = diagnosis.verify(obj, applied)
     assert [finding.code for finding in findings] == [how] or (
         how == "wrong-action" and findings[0].code in ("wrong-action", "no-action")
     )
     assert findings[0].fix_label
-    clips.fix(obj, findings[0].fix)
-    assert clips.verify(obj, applied) == ()
+    diagnosis.fix(obj, findings[0].fix)
+    assert diagnosis.verify(obj, applied) == ()
 
 
 def test_refusals_change_nothing(grid: SimpleNamespace) -> None:

@@ -77,6 +77,8 @@ def test_jobs_queue_behind_one_another(addon, demo, line):
 
 def test_another_file_in_mid_job_does_no_harm(addon, demo, line, tmp_path):
     """The job is dropped, the new file untouched, the worker still of use."""
+    from diffspeaker_blender.jobs import timer
+
     other = tmp_path / "other.blend"
     bpy.ops.wm.save_as_mainfile(filepath=str(other), copy=True)
     jobs = submit(line, steps=300)
@@ -84,7 +86,7 @@ def test_another_file_in_mid_job_does_no_harm(addon, demo, line, tmp_path):
     bpy.ops.wm.open_mainfile(filepath=str(other))
     assert not jobs.busy()
     for _ in range(5):
-        jobs._tick()
+        timer.tick()
     head = bpy.context.scene.diffspeaker.head
     assert head.data.shape_keys.animation_data is None or not status().message
     submit(line)
@@ -127,6 +129,7 @@ def test_a_strip_that_moved_meanwhile_is_followed(addon, demo, line):
 def test_no_look_of_the_timer_takes_long(addon, demo, line):
     """From click to keys the main thread is never held 50 ms, but for the writing of the keys."""
     from diffspeaker_blender.jobs import queue as jobs
+    from diffspeaker_blender.jobs import timer
 
     worst, looks = 0.0, []
     submit(line)
@@ -134,7 +137,7 @@ def test_no_look_of_the_timer_takes_long(addon, demo, line):
     submit(line, steps=10)
     while status().fraction < 0.9:
         began = time.perf_counter()
-        jobs._tick()
+        timer.tick()
         looks.append(time.perf_counter() - began)
         time.sleep(0.005)
     worst = max(looks)
@@ -180,21 +183,24 @@ def test_a_finished_job_leaves_no_files(addon, demo, line):
 
 def test_an_idle_worker_is_let_go(addon, demo, line, monkeypatch):
     """After the minutes of the preferences the memory is free again."""
+    from diffspeaker_blender.jobs import timer
     from diffspeaker_blender.settings import machine
 
     jobs = submit(line)
     pump(lambda: not jobs.busy())
-    assert jobs._tick() == jobs.IDLE_TICK
+    assert timer.tick() == jobs.IDLE_TICK
     monkeypatch.setattr(machine, "get", lambda: machine.Defaults(keep_warm=0.0))
-    jobs._tick()
+    timer.tick()
     assert jobs._schedule is None
 
 
 def test_an_unexpected_error_stops_the_queue_in_words(addon, demo, line, monkeypatch):
     """The timer never raises: it tells, logs and stops."""
+    from diffspeaker_blender.jobs import timer
+
     jobs = submit(line)
-    monkeypatch.setattr(jobs, "_look", lambda: 1 / 0)
-    assert jobs._tick() is None
+    monkeypatch.setattr(jobs._schedule, "step", lambda: 1 / 0)
+    assert timer.tick() is None
     assert status().level == "ERROR"
     assert jobs._schedule is None
 

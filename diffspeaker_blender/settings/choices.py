@@ -1,4 +1,7 @@
-"""Declare the choices that the scene stores and that `diffspeaker.generate` also accepts."""
+"""Hold what the user chose for the next job: stored with the scene, accepted by the operator.
+
+scene.diffspeaker      `settings(context)`
+"""
 
 # mypy: disable-error-code="valid-type,no-any-return"
 from __future__ import annotations
@@ -6,10 +9,24 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
-from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty
+import bpy
+from bpy.props import (
+    BoolProperty,
+    EnumProperty,
+    FloatProperty,
+    IntProperty,
+    PointerProperty,
+    StringProperty,
+)
 
 from ..worker import model_files
+from . import machine
 
+SOURCES = (
+    ("STRIPS", "Strips", "Use the selected sound strips of the sequencer"),
+    ("FILE", "File", "Use a sound file from the disk, placed at the start frame below"),
+    ("SPEAKER", "Speaker", "Use the sound of a Speaker object in the scene"),
+)
 SEPARATE_OR_JOINED = (
     ("SEPARATE", "One Job Each", "Treat every selected strip as a line of its own"),
     ("JOINED", "One Line", "Treat the selected strips as pieces of one cut-up line"),
@@ -48,8 +65,6 @@ def keep(key: str, items: list[tuple[str, str, str, str, int]]) -> list[Any]:
 
 
 def _model_items(_self: object, _context: object) -> list[Any]:
-    from . import machine
-
     items = [(model_files.BUNDLED, "Bundled", "The model that comes with the add-on", "NONE", 0)]
     for model in model_files.models(machine.models_folder()):
         bundled = model.id == model_files.BUNDLED
@@ -59,8 +74,6 @@ def _model_items(_self: object, _context: object) -> list[Any]:
 
 
 def _style_items(self: Any, _context: object) -> list[Any]:
-    from . import machine
-
     model = model_files.find(self.model, machine.models_folder())
     styles = model.styles if model is not None else ("neutral",)
     return keep(
@@ -181,3 +194,74 @@ class Choices:
         soft_max=3.0,
         max=10.0,
     )
+
+
+def _is_mesh(_settings: object, candidate: bpy.types.Object) -> bool:
+    return candidate.type == "MESH"
+
+
+def _is_speaker(_settings: object, candidate: bpy.types.Object) -> bool:
+    return candidate.type == "SPEAKER"
+
+
+class DIFFSPEAKER_PG_settings(Choices, bpy.types.PropertyGroup):
+    """Keep the choices for the next job with the scene."""
+
+    source: EnumProperty(name="Sound", description="Where the speech comes from", items=SOURCES)
+    audio_file: StringProperty(
+        name="Sound File",
+        description="Any sound or movie file that Blender reads",
+        subtype="FILE_PATH",
+    )
+    audio_start: FloatProperty(
+        name="Start Frame",
+        description="Frame at which the sound file begins",
+        default=1.0,
+        precision=1,
+    )
+    speaker: PointerProperty(
+        name="Speaker",
+        description="Speaker object whose sound is spoken",
+        type=bpy.types.Object,
+        poll=_is_speaker,
+    )
+    head: PointerProperty(
+        name="Head",
+        description="Head mesh that shall speak; when empty, the active object",
+        type=bpy.types.Object,
+        poll=_is_mesh,
+    )
+    export_format: EnumProperty(
+        name="Format",
+        description="File to write the speaking head to",
+        items=(
+            ("GLB", "glTF Binary (.glb)", "For engines and the web"),
+            ("GLTF", "glTF (.gltf)", "glTF with separate files"),
+            ("FBX", "FBX (.fbx)", "For Unreal, Unity, Maya and MotionBuilder"),
+            ("USD", "USD (.usdc)", "Universal Scene Description"),
+            ("ABC", "Alembic (.abc)", "Baked vertices for film"),
+            ("CSV", "Curves (.csv)", "One row a frame, one column a control"),
+            ("JSON", "Curves (.json)", "The same as CSV, with fps and names"),
+        ),
+    )
+    export_audio: BoolProperty(
+        name="Sound Beside It",
+        description="Write the sound of the line as a .wav with the same name",
+    )
+
+
+def settings(context: bpy.types.Context) -> DIFFSPEAKER_PG_settings:
+    """Return the choices of the scene whose sequencer is shown (5.x) or of the scene itself."""
+    return (getattr(context, "sequencer_scene", None) or context.scene).diffspeaker
+
+
+def register() -> None:
+    """Register the choices and hang them on Scene."""
+    bpy.utils.register_class(DIFFSPEAKER_PG_settings)
+    bpy.types.Scene.diffspeaker = PointerProperty(type=DIFFSPEAKER_PG_settings)
+
+
+def unregister() -> None:
+    """Take them off again."""
+    del bpy.types.Scene.diffspeaker
+    bpy.utils.unregister_class(DIFFSPEAKER_PG_settings)
