@@ -227,8 +227,10 @@ print(next(found))
 """
 
 
-SHIPPED_ROOMS = ("errors", "progress", "audio", "motion", "array_pickles", "pickles",
-                 "network", "rig", "generation", "worker", "conversion")  # fmt: skip
+SHIPPED_ROOMS = (
+    *("errors", "progress", "audio", "motion", "files"),
+    *("network", "rig", "generation", "worker", "conversion"),
+)
 """What of ``model/`` runs on a user's machine; the rest is how it was made, and stays here."""
 SHIPPED_DATA = ("__init__.py", "__main__.py", "requirements.txt", "weights", "samples")
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..motion import Motion, largest_move
 from ..progress import Watch
-from ..rig.controls import CLOSURES, CONTROLS, EXPRESSIVE
+from ..rig.controls import BLINK, CONTROLS, gains
 from ..rig.head_files import metres
 from .inpainting import read_keep
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from .session import Loaded, Session
     from .windows import Sampled
 
-BLINK = "eyeBlink"
 BLINK_BEGUN, BLINK_DONE = 0.25, 0.95  # lid closure that is a blink; how far it then goes
 BLINKS_APART = 0.35  # seconds
 
@@ -105,16 +104,3 @@ def shade(
     """Scale controls (F, C) by intensity and expression, each staying within 0 and 1."""
     gain = gains(names, intensity, expression)
     return np.clip(controls * gain, 0.0, 1.0).astype(np.float32)
-
-
-def gains(names: tuple[str, ...], intensity: float, expression: float) -> NDArray[np.float32]:
-    """Return what intensity and expression multiply each control (C,) by."""
-    gain = np.full(len(names), intensity, np.float32)
-    for index, name in enumerate(names):
-        if name.startswith(CLOSURES):
-            gain[index] = 1.0
-        if name.startswith(BLINK):  # a half-hearted blink looks sleepy, not calm
-            gain[index] *= min(1.0, 2 * expression)
-        elif name.startswith(EXPRESSIVE):
-            gain[index] *= expression
-    return gain

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from ..errors import RequestError
 from ..motion import resample
 from ..network import diffusion
-from ..rig.controls import EXPRESSIVE
-from .control_motion import gains
+from ..rig.controls import EXPRESSIVE, gains
 from .inpainting import Keep, read_keep
 
 if TYPE_CHECKING:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 _NAMES = """
     eyeBlinkLeft eyeBlinkRight eyeSquintLeft eyeSquintRight eyeWideLeft eyeWideRight
     eyeLookInLeft eyeLookOutLeft eyeLookUpLeft eyeLookDownLeft
@@ -33,3 +36,19 @@ CLOSURES = ("mouthClose", "mouthPress", "lipTuck", "eyeBlink")
 
 EXPRESSIVE = ("eye", "brow", "cheekSquint", "noseSneer")
 """Beginnings of controls that live besides speech."""
+
+BLINK = "eyeBlink"
+"""Beginning of the lids' controls."""
+
+
+def gains(names: tuple[str, ...], intensity: float, expression: float) -> NDArray[np.float32]:
+    """Return what intensity and expression multiply each control (C,) by."""
+    gain = np.full(len(names), intensity, np.float32)
+    for index, name in enumerate(names):
+        if name.startswith(CLOSURES):
+            gain[index] = 1.0
+        if name.startswith(BLINK):  # a half-hearted blink looks sleepy, not calm
+            gain[index] *= min(1.0, 2 * expression)
+        elif name.startswith(EXPRESSIVE):
+            gain[index] *= expression
+    return gain
