@@ -17,7 +17,7 @@ from ..character import head
 from ..errors import Finding, HeadError, MotionError
 from ..motion.edits import Edits
 from ..motion.keys import Shaped, mode_for, with_parts
-from ..motion.motion import Adjustments, Motion
+from ..motion.motion import Adjustments, Motion, scene_frames
 from ..sound.sources import scene_fps
 from . import actions, edits, shape_keys, storage, takes
 from .storage import Clip, Index, Source
@@ -119,13 +119,14 @@ def apply_motion(
             shape_keys.erase(key, index, clip)
             record.keys, record.nla = [], nla
     record.start_frame, record.mode = float(start_frame), mode
-    record.tolerance, record.speed, record.limit = float(tolerance), 1.0, None
+    record.tolerance, record.speed, record.cut = float(tolerance), 1.0, None
     record.source = spoken.source or record.source
     if adjustments is not None or former is None:
         record.adjustments = vars(adjustments or Adjustments()).copy()
     index.clips[clip] = record
     takes.add(key, index, record, motion, spoken)
-    written = _show(obj, index, clip, motion, scene, action_name, reuse=reuse, shaped=shaped)
+    options = {"reuse": reuse, "shaped": shaped}
+    written = _show(obj, index, clip, motion, scene, action_name, above=True, **options)
     applied = _applied(obj, clip, record, written)
     return applied if mode == asked else replace(applied, findings=(_named_instead(parts, asked),))
 
@@ -150,16 +151,18 @@ def place_clip(
     *,
     start_frame: float,
     speed: float,
-    limit: tuple[float, float] | None,
+    cut: tuple[float, float] | None,
     source: Source,
     scene: Any = None,
 ) -> Applied:
-    """Move a line to where its sound is now, played at another speed or cut to `limit`.
+    """Move a line to where its sound is now, played at another speed, shown on `cut` alone.
 
     Raises HeadError, MotionError.
     """
-    cut = None if limit is None else list(limit)
-    return _again(obj, clip, scene, start_frame=start_frame, speed=speed, limit=cut, source=source)
+    heard = None if cut is None else list(cut)
+    return _again(
+        obj, clip, scene, above=True, start_frame=start_frame, speed=speed, cut=heard, source=source
+    )
 
 
 def drop_edits(obj: Any, clip: str, *, scene: Any = None) -> Applied:
@@ -167,7 +170,9 @@ def drop_edits(obj: Any, clip: str, *, scene: Any = None) -> Applied:
     return _again(obj, clip, scene, bare=True)
 
 
-def _again(obj: Any, clip: str, scene: Any, *, bare: bool = False, **changes: Any) -> Applied:
+def _again(
+    obj: Any, clip: str, scene: Any, *, bare: bool = False, above: bool = False, **changes: Any
+) -> Applied:
     """Write a line again with some of its record changed; hand edits stay unless `bare`."""
     key, scene = obj.data.shape_keys, scene or bpy.context.scene
     index = storage.read(key)
@@ -187,7 +192,7 @@ def _again(obj: Any, clip: str, scene: Any, *, bare: bool = False, **changes: An
             spared = edits.changed(key, index, clip)
     for name, value in changes.items():
         setattr(record, name, value)
-    written = _show(obj, index, clip, found, scene, spared=spared)
+    written = _show(obj, index, clip, found, scene, above=above, spared=spared)
     return _applied(obj, clip, record, written)
 
 
@@ -199,13 +204,69 @@ def _keep_edits(obj: Any, index: Index, clip: str, scene: Any) -> None:
 
 
 def _show(
+    obj: Any,
+    index: Index,
+    clip: str,
+    motion: Motion,
+    scene: Any,
+    name: str = "",
+    *,
+    above: bool = False,
+    **options: Any,
+) -> shape_keys.Written:
+    """Write a line's keys and curves, note them as ours, and store the index.
+
+    With `above` it is put above all others. Others on its frames give way and come back with their
+    hand edits when it goes: nothing of theirs is lost.
+    """
+    key, record = obj.data.shape_keys, index.clips[clip]
+    if above:
+        record.rank = 1 + max(other.rank for other in index.clips.values())
+    for other in index.clips:
+        if other != clip and not index.clips[other].covered:
+            _keep_edits(obj, index, other, scene)
+    spans = {other: (list(c.span), c.covered) for other, c in index.clips.items() if other != clip}
+    written = _write(obj, index, clip, motion, scene, name, **options)
+    _settle(obj, index, scene, spans)
+    storage.write(key, index)
+    return written
+
+
+def _write(
     obj: Any, index: Index, clip: str, motion: Motion, scene: Any, name: str = "", **options: Any
 ) -> shape_keys.Written:
-    """Write a line's keys and curves, note them as ours, and store the index."""
+    """Write one line on the frames that are left to it, or none where none is."""
+    key, record = obj.data.shape_keys, index.clips[clip]
+    late = storage.adjustments(record).offset * motion.fps
+    fps = scene_fps(scene) / record.speed
+    late_motion = replace(motion, start=motion.start + late)
+    record.natural = [float(f) for f in scene_frames(late_motion, fps, record.start_frame)]
+    part = shape_keys.free_part(index, clip)
+    if part is None:
+        shape_keys.cover(key, index, clip)
+        first, last = record.natural
+        return shape_keys.Written((int(first), int(last)), 0, 0.0)
+    record.covered, record.limit = False, None if part == record.natural else part
+    for other, hidden in index.clips.items():
+        below = other != clip and not hidden.covered and hidden.rank < record.rank
+        if below and not record.nla and shape_keys.free_part(index, other, clip) is None:
+            shape_keys.cover(key, index, other)
     written = shape_keys.write(obj, index, clip, motion, scene, name, **options)
-    edits.remember(obj.data.shape_keys, index, clip)
-    storage.write(obj.data.shape_keys, index)
+    edits.remember(key, index, clip)
     return written
+
+
+def _settle(obj: Any, index: Index, scene: Any, were: dict[str, Any]) -> None:
+    """Write those lines again, the uppermost first, to which other frames are left than before."""
+    key = obj.data.shape_keys
+    for clip in sorted(were, key=lambda name: -index.clips[name].rank):
+        record, (span, covered) = index.clips[clip], were[clip]
+        part = shape_keys.free_part(index, clip)
+        if (part is None and covered) or (part == span and not covered):
+            continue
+        motion = storage.get_motion(key, record)
+        if motion is not None:
+            _write(obj, index, clip, motion, scene)
 
 
 def _applied(obj: Any, clip: str, record: Clip, written: shape_keys.Written) -> Applied:
@@ -233,6 +294,8 @@ def remove_motion(obj: Any, clip: str = "") -> int:
     for name in [clip] if clip in index.clips else list(index.clips) if not clip else []:
         shape_keys.erase(key, index, name)
         del index.clips[name]
+    places = {name: (list(found.span), found.covered) for name, found in index.clips.items()}
+    _settle(obj, index, bpy.context.scene, places)
     removed = shape_keys.drop_unused(obj, index)
     storage.write(key, index)
     if index.made_basis and not index.keys and len(key.key_blocks) == 1:

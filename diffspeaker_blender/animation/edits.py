@@ -31,6 +31,8 @@ def remember(key: Any, index: Index, clip: str) -> None:
 def changed(key: Any, index: Index, clip: str) -> tuple[str, ...]:
     """Return the shape keys whose curves were changed by hand since the line was written."""
     record = index.clips[clip]
+    if record.covered:
+        return ()
     now = _keys_now(key, record, clip)
     written = storage.get_written(key, record)
     if written is None:  # version 1.0.0 noted a checksum of frames and values

@@ -66,10 +66,10 @@ def write(
     names = _put_shapes(obj, index, clip, placed, motion, reuse)
     _widen(key, names, placed)
     former = (record.span[0], record.span[1], record.ease)
-    had = set(record.keys)
+    had = set(record.keys) & set(record.written)  # a covered clip has none
     record.span, record.ease = [float(frames[0]), float(frames[-1])], _ease(fps)
     if not record.nla:
-        _make_room(index, clip)
+        make_room(index, clip)
     bag, action, track = actions.shape_channels(
         key, clip, nla=record.nla, name=action_name or f"{obj.name} Lip-Sync"
     )
@@ -226,6 +226,7 @@ def _rests(index: Index, clip: str, name: str, moving: bool) -> list[tuple[float
             other
             for label, other in index.clips.items()
             if label != clip and not other.nla and name in other.keys and other.written.get(name)
+            if not other.covered
         ]
     )
     return [(c.span[0], c.span[1], c.ease) for c in sharing + ([record] if moving else [])]
@@ -241,20 +242,42 @@ def _reach(
     return low, high
 
 
-def _make_room(index: Index, clip: str) -> None:
-    """Let a clip take its frames from others there; those it covers wholly are replaced."""
+def make_room(index: Index, clip: str) -> None:
+    """Let a clip take its frames from others there; `clips` writes those again afterwards."""
     first, last = index.clips[clip].span
-    for name, other in list(index.clips.items()):
-        if name == clip or other.nla or other.span[0] > last or other.span[1] < first:
+    for name, other in index.clips.items():
+        if name == clip or other.nla or other.covered:
             continue
-        if first <= other.span[0] and other.span[1] <= last:
-            del index.clips[name]
-        elif other.span[0] < first:
-            other.limit = [other.span[0], first - 1]
+        if other.span[0] > last or other.span[1] < first:
+            continue
+        if other.span[0] < first:
             other.span[1] = first - 1
         else:
-            other.limit = [last + 1, other.span[1]]
             other.span[0] = last + 1
+
+
+def free_part(index: Index, clip: str, besides: str = "") -> list[float] | None:
+    """Return the longest run of frames that clips of higher rank leave to one; None for none.
+
+    `besides` counts with the frames that it is about to take.
+    """
+    record = index.clips[clip]
+    first, last = record.natural or record.span
+    if record.cut is not None:
+        first, last = max(first, record.cut[0]), min(last, record.cut[1])
+    parts = [(first, last)] if first <= last else []
+    for name, other in index.clips.items():
+        if other.rank <= record.rank or other.nla or other.covered or record.nla:
+            continue
+        low, high = (other.limit or other.natural or other.span) if name == besides else other.span
+        parts = [
+            part
+            for begin, end in parts
+            for part in ((begin, min(end, low - 1)), (max(begin, high + 1), end))
+            if part[0] <= part[1]
+        ]
+    best = max(parts, key=lambda part: part[1] - part[0], default=None)
+    return None if best is None else list(best)
 
 
 def _ease(fps: float) -> float:
@@ -265,17 +288,27 @@ def _ease(fps: float) -> float:
 
 
 def erase(key: Any, index: Index, clip: str) -> None:
-    """Remove a clip's keys from its curves, and its NLA strip and action when they are its own."""
+    """Remove a clip's keys from its curves, and its NLA strip and action when they are its own.
+
+    A covered clip has no keys: what lies on its place belongs to others.
+    """
     record = index.clips[clip]
     bag = bag_of(key, record, clip)
     former = (record.span[0], record.span[1], record.ease)
-    for name in record.keys if bag is not None else ():
+    for name in record.keys if bag is not None and not record.covered else ():
         rests = _rests(index, clip, name, False)
         gone = actions.write_keys(bag, name, _NOTHING, [_reach(former, rests)], rests) is None
         if gone and name in key.key_blocks:
             key.key_blocks[name].value = 0.0  # else the face would stay as it was last shown
     for action, _holder in actions.our_actions(key):
         actions.drop_action(key, action)
+
+
+def cover(key: Any, index: Index, clip: str) -> None:
+    """Take a clip's keys away for as long as others cover it; it stays in the index."""
+    erase(key, index, clip)
+    record = index.clips[clip]
+    record.covered, record.written = True, {}
 
 
 def drop_unused(obj: Any, index: Index) -> int:

@@ -51,19 +51,23 @@ class Source:
     """Where a line's sound was when the line was last put in its place."""
 
     kind: str = ""
-    """"strip", "strips" (joined), "file", "speaker", or "" when nobody said."""
+    """"strip", "file", "speaker", or "" when nobody said (version 1.0.0)."""
     name: str = ""
-    """Name of the strip or object, path of the file."""
+    """Name of the first strip or of the speaker, path of the file."""
     scene: str = ""
     """Scene whose sequencer holds the strip."""
     zero: float = 0.0
-    """Frame at which the file's first sample would be heard."""
+    """Frame at which the strip's content begins, heard or not."""
+    length: float = 0.0
+    """Frames that all of its content would last."""
     handles: list[float] = field(default_factory=lambda: [0.0, 0.0])
     """First frame on which the strip is heard, and the first one after it."""
-    speed: float = 1.0
-    """How much faster than the file the strip plays."""
-    span: list[float] = field(default_factory=lambda: [0.0, 0.0])
-    """First second of the file that the line was made from, and how many."""
+    fps: float = 24.0
+    """Frames a second of the scene."""
+    file: str = ""
+    """The file that was listened to, "" for a mixdown."""
+    span: list[float] | None = None
+    """First second of the file that was listened to, and how many; None for all."""
 
 
 @dataclass
@@ -92,8 +96,16 @@ class Clip:
     """Shape keys it drives."""
     span: list[float] = field(default_factory=lambda: [0.0, 0.0])
     """First and last frame of its keys, without the rest keys around them."""
+    natural: list[float] | None = None
+    """First and last frame that it would have without neighbours; None before it was written."""
+    cut: list[float] | None = None
+    """Frames on which its strip is heard, when that was trimmed afterwards."""
     limit: list[float] | None = None
-    """Frames it may use, once a later clip has taken over a part of its place."""
+    """Frames it may use, once its strip or a later clip has left it only a part of its place."""
+    covered: bool = False
+    """Whether later clips have left it no frame at all; it comes back when they go."""
+    rank: int = 0
+    """Where clips overlap, the one of the highest rank is seen."""
     ease: float = 0.0
     """Frames over which the face comes from rest and returns to it."""
     adjustments: dict[str, float] = field(default_factory=dict)
@@ -156,7 +168,8 @@ def _clip(found: dict[str, Any]) -> Clip:
         takes = [Take(found["number"], found["names"], found["hashes"], intensity=intensity)]
     source = Source(**_known(Source, found.get("source", {})))
     clip = Clip(**_known(Clip, found) | {"takes": takes, "source": source})
-    clip.uid = found.get("uid") or f"1.0.0-{takes[0].number}"  # the same each time it is read
+    if not found.get("uid"):  # version 1.0.0: the same identity each time it is read
+        clip.uid, clip.rank = f"1.0.0-{takes[0].number}", takes[0].number
     clip.shown = min(max(clip.shown, 0), len(takes) - 1)
     return clip
 

@@ -252,8 +252,7 @@ def retime(
     """
     origin = start_frame + motion.start / motion.fps * fps
     ratio = fps / motion.fps  # scene frames a row
-    first = int(np.ceil(origin - 1e-4))
-    last = max(int(np.floor(origin + (motion.frames - 1) * ratio + 1e-4)), first)
+    first, last = scene_frames(motion, fps, start_frame)
     frames = np.arange(first, last + 1, dtype=np.int32)
     rows = np.clip((frames - origin) / ratio, 0, motion.frames - 1)
     closed = closedness(motion)
@@ -271,6 +270,14 @@ def retime(
             if sampled is not None:
                 sampled[frame] = found[name][row]
     return moved, frames
+
+
+def scene_frames(motion: Motion, fps: float, start_frame: float) -> tuple[int, int]:
+    """Return the first and last whole frame of the scene on which a motion happens."""
+    origin = start_frame + motion.start / motion.fps * fps
+    first = int(np.ceil(origin - 1e-4))
+    last = int(np.floor(origin + (motion.frames - 1) * fps / motion.fps + 1e-4))
+    return first, max(first, last)
 
 
 def _lost_closures(closed: Floats, rows: NDArray[np.float64], half: float) -> list[tuple[int, int]]:

@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 from typing import Any
 
 import bpy
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from diffspeaker_blender.animation import actions, clips, storage, takes
@@ -19,6 +19,7 @@ from diffspeaker_blender.motion import edits as layers
 from diffspeaker_blender.motion.edits import Edits
 from diffspeaker_blender.motion.motion import Adjustments
 from tests.blender.animation.test_clips import evaluated, speech
+from tests.blender.conftest import link
 
 
 @pytest.fixture(autouse=True)
@@ -132,7 +133,7 @@ def test_edits_are_scaled_moved_and_retimed_with_their_line(grid: SimpleNamespac
     clips.adjust_clip(obj, "line", Adjustments())
     assert np.allclose(samples(obj, "jawOpen", range(10, 70)), edited, atol=2e-3)
     source = clips.stored_clip(obj, "line").source
-    move = {"limit": None, "source": source}
+    move = {"cut": None, "source": source}
     clips.place_clip(obj, "line", start_frame=110, speed=1.0, **move)
     assert np.allclose(samples(obj, "jawOpen", range(110, 170)), edited, atol=2e-3)
     assert np.allclose(samples(obj, "jawOpen", range(10, 70)), 0, atol=1e-6)
@@ -254,3 +255,46 @@ def test_layers_add_up(data: Any) -> None:
     assert Edits.load(both.dump()) == both
     assert not both.outside(-1, 20)
     assert not Edits()
+
+
+def test_a_covered_line_comes_back(grid: SimpleNamespace) -> None:
+    """Whole or in part, with its hand edits: nothing is lost to a line above it."""
+    obj, shapes = grid.object, speech(1).shapes
+    one, two = speech(1), replace(speech(2), shapes=shapes)
+    clips.apply_motion(obj, one, clip="one", start_frame=10)
+    edit(obj, "jawOpen", {30: 1.5})
+    before = samples(obj, "jawOpen", range(5, 80))
+    for start in (10, 40, -20):
+        clips.apply_motion(obj, two, clip="two", start_frame=start)
+        assert clips.clips(obj) in {("one", "two"), ("two", "one")}
+        assert clips.stored_clip(obj, "one").covered == (start == 10)
+        lone = samples(obj, "jawOpen", range(start, start + 60))
+        assert np.allclose(lone, two.weights[:, two.names.index("jawOpen")], atol=1e-5)
+        clips.remove_motion(obj, "two")
+        assert np.allclose(samples(obj, "jawOpen", range(5, 80)), before, atol=2e-3)
+    assert clips.edited(obj, "one") == ("jawOpen",)
+
+
+@given(places=st.lists(st.integers(-70, 70), min_size=1, max_size=4), order=st.randoms())
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+def test_lines_dragged_over_one_another_come_out_whole(places: list[int], order: Any) -> None:
+    """Whatever way lines are moved through each other, at the end each is as it was."""
+    mesh = bpy.data.meshes.new("Face")
+    mesh.from_pydata(np.random.default_rng(0).random((600, 3)).tolist(), [], [])
+    obj = link(mesh, "Face")
+    shapes = speech(1).shapes
+    homes = {"a": 0, "b": 200, "c": 400}
+    motions = {name: replace(speech(k), shapes=shapes) for k, name in enumerate(homes, 1)}
+    for name, start in homes.items():
+        clips.apply_motion(obj, motions[name], clip=name, start_frame=start)
+    source = clips.stored_clip(obj, "a").source
+    for place in places:
+        name = order.choice("abc")
+        clips.place_clip(obj, name, start_frame=200 + place, speed=1.0, cut=None, source=source)
+    for name, start in homes.items():
+        clips.place_clip(obj, name, start_frame=start, speed=1.0, cut=None, source=source)
+    for name, start in homes.items():
+        wanted = motions[name].weights[:, motions[name].names.index("jawOpen")]
+        assert np.allclose(samples(obj, "jawOpen", range(start, start + 60)), wanted, atol=1e-5)
+        assert clips.edited(obj, name) == ()
+    bpy.data.objects.remove(obj)
