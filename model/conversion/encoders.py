@@ -65,6 +65,25 @@ def whisper_sizes(tensors: dict[str, Tensor]) -> dict[str, Any]:
     }
 
 
+def keep_states(
+    encoder: EncoderSpec, tensors: dict[str, Tensor], states: list[int]
+) -> tuple[EncoderSpec, dict[str, Tensor]]:
+    """Return a Whisper encoder that joins some hidden states and ends behind the last of them.
+
+    Raises:
+        ConfigError: it is no Whisper encoder, or has no such states.
+    """
+    if encoder.kind != "whisper":
+        raise ConfigError("Only Whisper's hidden states can be chosen.", "Remove model.states.")
+    layers = int(encoder.config["layers"])
+    if min(states) < 0 or max(states) > layers:
+        raise ConfigError(f"model.states is {states}; the encoder has states 0 to {layers}.")
+    config = encoder.config | {"layers": max(states), "mix": False, "states": list(states)}
+    kept = {f"{PREFIX}layers.{layer}." for layer in range(max(states))} | {f"{PREFIX}conv"}
+    left = {name: t for name, t in tensors.items() if name.startswith(tuple(kept))}
+    return EncoderSpec("whisper", config), left
+
+
 def hub_folder(name: str) -> Path:
     """Return the local folder of a model on the hub, downloading it where that is allowed."""
     try:

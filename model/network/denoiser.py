@@ -22,6 +22,8 @@ from .encoders import speech_encoder as speech
 from .encoders.build import build_encoder
 from .spec import ModelSpec
 
+CONTEXT = 9  # frames that a context layer's convolution spans
+
 
 class StepEmbedding(nn.Module):
     """Turn diffusion steps into tokens: sinusoid of the audio's width, then a small network."""
@@ -50,6 +52,22 @@ class StyleTable(nn.Module):
         self.weight = nn.Parameter(torch.empty(styles, width))
         if not self.weight.is_meta:
             nn.init.normal_(self.weight)
+
+
+class ContextLayer(nn.Module):
+    """Let a frame of speech hear its neighbours: convolution, then a small network, residual."""
+
+    def __init__(self, latent: int) -> None:
+        super().__init__()
+        self.around = nn.Conv1d(latent, latent, CONTEXT, padding=CONTEXT // 2, groups=latent)
+        self.norm = nn.LayerNorm(latent)
+        self.linear1 = nn.Linear(latent, 2 * latent)
+        self.linear2 = nn.Linear(2 * latent, latent)
+
+    def forward(self, speech: Tensor) -> Tensor:
+        """speech (B, F, D) → (B, F, D)."""
+        around = self.norm(self.around(speech.mT).mT)
+        return speech + self.linear2(functional.gelu(self.linear1(around)))  # type: ignore[no-any-return]
 
 
 class DenoiserLayer(nn.Module):
@@ -95,6 +113,7 @@ class Denoiser(nn.Module):
         self.vertice_map = nn.Linear(spec.channels, spec.latent)
         self.motion_decoder = nn.Linear(spec.latent, spec.channels)
         self.audio_feature_map = nn.Linear(spec.audio_width, spec.latent)
+        self.context = nn.ModuleList(ContextLayer(spec.latent) for _ in range(spec.context))
         self.obj_vector = StyleTable(len(spec.styles), wide)
         self.time_embedding = StepEmbedding(spec.audio_width, wide)
         self.transformer_decoder = Decoder(spec)
@@ -120,6 +139,13 @@ class Denoiser(nn.Module):
         for layer, pair in zip(self.transformer_decoder.layers, tokens, strict=True):
             state = layer(state, pair, hidden, bias, mask)
         return self.motion_decoder(state)  # type: ignore[no-any-return]
+
+    def listen(self, aligned: Tensor) -> Tensor:
+        """Turn speech features of motion frames (B, F, W) into the speech input (B, F, D)."""
+        speech: Tensor = self.audio_feature_map(aligned)
+        for layer in self.context:
+            speech = layer(speech)
+        return speech
 
     def tokens(self, step: Tensor, style: Tensor) -> list[Tensor]:
         """Return each layer's condition tokens (B, 2, D): style first, then step."""
@@ -218,7 +244,7 @@ class DiffSpeaker(nn.Module):
             aligned = speech.at_times(
                 features, frames, self.spec.fps, self.audio_encoder.first_time
             )
-        return self.denoiser.audio_feature_map(aligned)  # type: ignore[no-any-return]
+        return self.denoiser.listen(aligned)
 
     def denoise(
         self,

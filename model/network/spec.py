@@ -37,6 +37,8 @@ HUBERT_BASE: dict[str, Any] = {
     "layer_norm_eps": 1e-5,
 }
 # Whisper-tiny's encoder. `mix`: learn a softmax mix of all hidden states, not only the last one;
+# `states` (then without `mix`): join these hidden states side by side, and build no layer behind
+# the last of them; lips follow how speech sounds, which is in the middle layers, not what it says;
 # `energy`: append the log energy of each 10 ms half of a 20 ms frame (2 more features);
 # `level`: shift every clip's loudest mel bin to one fixed level, so recording gain does not matter.
 BIWI_UNITS = 0.83 / 0.15
@@ -80,7 +82,8 @@ class EncoderSpec:
     def width(self) -> int:
         """Numbers per 20 ms speech frame that the encoder gives."""
         if self.kind == "whisper":
-            return int(self.config["width"]) + 2 * bool(self.config.get("energy"))
+            states = len(self.config.get("states", ())) or 1
+            return states * int(self.config["width"]) + 2 * bool(self.config.get("energy"))
         return int(self.config["hidden_size"])
 
 
@@ -110,6 +113,9 @@ class ModelSpec:
     """Denoiser layers."""
     heads: int = 4
     """Attention heads."""
+    context: int = 0
+    """Layers that look at the speech around each motion frame (±4 frames each) before the denoiser
+    does, which by itself sees the speech of the same frame only; 0 as published."""
     alignment: str = "published"
     """"published": the clip's speech frames are stretched over its motion frames (first to first,
     last to last); "time": motion frame i looks at speech at i / fps seconds."""

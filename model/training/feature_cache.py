@@ -150,7 +150,7 @@ def encoder_of(model: DiffSpeaker) -> tuple[Encode, int]:
     """Return how the model's encoder hears a recording, and the width `W` of what is stored."""
     encoder: Any = model.audio_encoder
     states = getattr(encoder, "mix", None) is not None
-    width = model.spec.audio_width
+    width = model.spec.audio_width  # chosen states come joined, as the denoiser takes them
     if states:
         width = (len(encoder.layers) + 1) * encoder.width + 2
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import tomllib
-import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,6 +64,8 @@ class Model:
     period: int = 0  # frames of the positional period, 0 = one second
     encoder: str = ""  # folder, file or hub name of the pre-trained encoder
     encoder_kind: str = "whisper"  # whisper | hubert | wav2vec2
+    states: list[int] = field(default_factory=list)  # Whisper's states to join, [] = mix them all
+    context: int = 0  # layers that look at the speech around a frame
     alignment: str = "time"  # time | published
     smoothing: bool = False
     sampler: str = "corrected"  # corrected | published
@@ -245,11 +246,11 @@ def read_section(section: str, table: dict[str, Any]) -> Any:
 
 def converted(name: str, value: Any, kind: Any) -> Any:
     """Return `value` as `kind` (whole numbers pass as decimal ones)."""
-    plain = dict if isinstance(kind, types.GenericAlias) else kind
+    plain = typing.get_origin(kind) or kind
     if plain is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, plain) or (plain is int and isinstance(value, bool)):
-        words = {int: "a whole number", float: "a number", str: "a text in quotes"}
+        words = {int: "a whole number", float: "a number", str: "a text in quotes", list: "a list"}
         wanted = words.get(plain, "true or false" if plain is bool else "a table")
         raise ConfigError(f"{name} must be {wanted}, not {value!r}.")
     return value

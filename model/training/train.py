@@ -17,7 +17,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
-from ..conversion.encoders import load_encoder
+from ..conversion.encoders import keep_states, load_encoder
 from ..data import dataset, layouts
 from ..data.dataset import DataSet, Statistics
 from ..errors import ConfigError
@@ -167,6 +167,8 @@ def build_model(chosen: Settings, found: DataSet, statistics: Statistics) -> Dif
     if source and chosen.resolve(source).exists():
         source = str(chosen.resolve(source))
     encoder, tensors = load_encoder(source, wanted.encoder_kind)
+    if wanted.states:
+        encoder, tensors = keep_states(encoder, tensors, wanted.states)
     spec = ModelSpec(
         name=wanted.name,
         motion=found.kind,
@@ -179,6 +181,7 @@ def build_model(chosen: Settings, found: DataSet, statistics: Statistics) -> Dif
         period=wanted.period or round(found.fps),
         layers=wanted.layers,
         heads=wanted.heads,
+        context=wanted.context,
         alignment=wanted.alignment,
         smoothing=wanted.smoothing,
         sampler=wanted.sampler,

@@ -66,7 +66,8 @@ class WhisperEncoder(SpeechEncoder):
         self.conv1 = nn.Conv1d(self.bins, width, 3, padding=1)
         self.conv2 = nn.Conv1d(width, width, 3, stride=2, padding=1)
         self.layers = nn.ModuleList(WhisperLayer(width, config["heads"]) for _ in range(layers))
-        self.norm = nn.LayerNorm(width)
+        self.chosen: tuple[int, ...] = tuple(config.get("states", ()))
+        self.norm = None if self.chosen else nn.LayerNorm(width)
         self.mix = nn.Parameter(torch.zeros(layers + 1)) if config.get("mix") else None
 
     def prepare(self, audio: Tensor, lengths: Tensor | None) -> Tensor:
@@ -74,18 +75,19 @@ class WhisperEncoder(SpeechEncoder):
         return audio
 
     def forward(self, audio: Tensor, lengths: Tensor | None, watch: Watch = UNWATCHED) -> Tensor:
-        """audio (B, n), lengths (B,) valid samples or None → (B, S, width + energy)."""
+        """audio (B, n), lengths (B,) valid samples or None → (B, S, features)."""
         return self.combine(*self.hidden_states(audio, lengths, watch))
 
     def hidden_states(
         self, audio: Tensor, lengths: Tensor | None = None, watch: Watch = UNWATCHED
     ) -> tuple[Tensor, Tensor]:
-        """Return all hidden states (B, S, L+1, W) and the log energy (B, S, 2).
+        """Return the hidden states that are listened to (B, S, ·, W) and the log energy (B, S, 2).
 
         State 0 is the convolutions' output without positions. The states are each layer-normalised
         without weights (they grow from layer to layer), the last one by the encoder's own final
-        norm. Without a mix only the last is returned (B, S, 1, W). While the encoder is frozen,
-        training may store these once and learn `combine` alone.
+        norm. With chosen `states` those are returned, with a mix all (B, S, L+1, W), else the last
+        (B, S, 1, W). While the encoder is frozen, training may store these once and learn `combine`
+        alone.
         """
         mels, energy, counts = log_mels(audio, lengths, self.bins, self.levelled)
         watch(0.1)
@@ -101,7 +103,7 @@ class WhisperEncoder(SpeechEncoder):
         return states, energy.to(states)
 
     def windowed(self, stem: Tensor, watch: Watch) -> Tensor:
-        """Run the layers over one long clip (1, S, W) in windows → (1, S, L+1 or 1, W)."""
+        """Run the layers over one long clip (1, S, W) in windows → (1, S, ·, W)."""
         count = len(list(windows(stem.shape[1], self.limit, self.overlap)))
         done = 0
 
@@ -115,9 +117,9 @@ class WhisperEncoder(SpeechEncoder):
         return in_windows(stem, window, self.limit, self.overlap)
 
     def combine(self, states: Tensor, energy: Tensor) -> Tensor:
-        """Mix hidden states (B, S, L+1, W) and append the energy (B, S, 2) → (B, S, features)."""
+        """Join or mix states (B, S, ·, W) and append the energy (B, S, 2) → (B, S, features)."""
         if self.mix is None:
-            mixed = states[:, :, -1]
+            mixed = states.flatten(2)
         else:
             mixed = torch.einsum("bslw,l->bsw", states, self.mix.softmax(0).to(states))
         return torch.cat((mixed, energy.to(mixed)), -1) if self.with_energy else mixed
@@ -130,7 +132,7 @@ class WhisperEncoder(SpeechEncoder):
         return functional.gelu(self.conv2(values)).mT
 
     def transform(self, stem: Tensor, mask: Tensor | None) -> Tensor:
-        """Run the layers over (B, S, W) → hidden states (B, S, L+1 or 1, W)."""
+        """Run the layers over (B, S, W) → the hidden states listened to (B, S, ·, W)."""
         positions = sinusoids(self.limit, self.width)[: stem.shape[1]].to(stem)
         values = stem + positions
         keys = None if mask is None else mask[:, None, None, :]
@@ -138,11 +140,16 @@ class WhisperEncoder(SpeechEncoder):
         for layer in self.layers:
             values = layer(values, keys)
             states.append(values)
+        if self.norm is None:
+            return torch.stack([self.plain(states[index]) for index in self.chosen], 2)
         last = self.norm(values)
         if self.mix is None:
             return last[:, :, None]  # type: ignore[no-any-return]
-        plain = [functional.layer_norm(state, (self.width,)) for state in states[:-1]]
-        return torch.stack((*plain, last), 2)
+        return torch.stack((*(self.plain(state) for state in states[:-1]), last), 2)
+
+    def plain(self, state: Tensor) -> Tensor:
+        """Layer-normalise a hidden state (B, S, W) without weights."""
+        return functional.layer_norm(state, (self.width,))
 
 
 def frame_mask(counts: list[int], device: torch.device) -> Tensor | None:

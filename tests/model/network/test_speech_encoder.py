@@ -13,8 +13,9 @@ import torch
 
 from model.conversion.encoders import import_whisper
 from model.errors import Cancelled, CheckpointError
+from model.network.denoiser import DiffSpeaker
 from model.network.encoders import speech_encoder, whisper
-from model.network.spec import WHISPER_TINY
+from model.network.spec import WHISPER_TINY, EncoderSpec
 from model.progress import Watch
 from tests.model import tiny
 from tests.shared import shared
@@ -119,6 +120,31 @@ def test_the_mix_starts_even_and_learns() -> None:
     last = encoder(mix=False, energy=False)
     assert last.mix is None
     assert last(sound(0.5)[None], None).shape == (1, 25, 32)
+
+
+def test_chosen_states_come_joined_and_need_no_layer_behind_them() -> None:
+    whole = encoder()
+    part = whisper.WhisperEncoder(SMALL | {"layers": 1, "mix": False, "states": [0, 1]}).eval()
+    kept = whole.state_dict()
+    part.load_state_dict({name: kept[name] for name in part.state_dict()})
+    with torch.no_grad():
+        states, energy = whole.hidden_states(sound(0.5)[None])
+        features = part(sound(0.5)[None], None)
+    torch.testing.assert_close(features, torch.cat((states[:, :, 0], states[:, :, 1], energy), -1))
+    assert not any(name.startswith("norm") for name in part.state_dict())
+
+
+def test_context_lets_a_frame_hear_its_neighbours() -> None:
+    small = EncoderSpec("whisper", SMALL | {"mix": False, "states": [1, 2]})
+    torch.manual_seed(0)
+    model = DiffSpeaker(tiny.spec("controls", encoder=small, context=2)).eval()
+    features = torch.randn(1, 60, small.width)
+    changed = features.clone()
+    changed[:, 30] += 1.0  # 0.6 s, frame 18
+    with torch.no_grad():
+        moved = (model.condition(changed, 36) - model.condition(features, 36)).abs().amax(-1)[0]
+    heard = torch.nonzero(moved > 1e-7)[:, 0]
+    assert (heard.min(), heard.max()) == (10, 26)
 
 
 def test_a_missing_or_foreign_whisper_file_is_one_sentence(tmp_path) -> None:
