@@ -1,10 +1,8 @@
-"""Point caches for film: PC2 and MDD files, and the modifier that plays them.
+"""Point caches for film: a PC2 file, and the modifier that plays it.
 
-Both hold every vertex of every frame, exact and far faster to play than thousands of shape keys:
-60 KB a frame for a FLAME head. Formats as Blender's Mesh Cache modifier reads them:
-
-    .pc2   "POINTCACHE2\\0", version 1, points, first frame, sample rate, samples; little-endian
-    .mdd   frames, points, one time in seconds a frame; big-endian
+It holds every vertex of every frame, exact and far faster to play than thousands of shape keys:
+60 KB a frame for a FLAME head. The format as Blender reads it: "POINTCACHE2\\0", version 1, points,
+first frame, sample rate, samples; then the positions, all little-endian.
 """
 
 from __future__ import annotations
@@ -33,15 +31,14 @@ def write_cache(
     fps: float,
     start_frame: float = 0.0,
 ) -> Path:
-    """Write a .pc2 or .mdd (by suffix), one sample for each whole scene frame of the motion.
+    """Write a .pc2, one sample for each whole scene frame of the motion.
 
     template: (V, 3) rest vertices in the mesh's own space. A frame at rest comes before and after,
     so the face is at rest outside the clip. Raises ExportError.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in (".pc2", ".mdd"):
-        raise ExportError(f"{path.name} is no point cache.", "Call it .pc2 or .mdd.")
+    if path.suffix.lower() != ".pc2":
+        raise ExportError(f"{path.name} is no point cache.", "Call it .pc2.")
     placed, frames = motions.retime(motion, fps, start_frame=start_frame)
     rest = np.asarray(template, np.float32)
     if rest.shape != (placed.vertices, 3):
@@ -49,22 +46,17 @@ def write_cache(
             f"The motion is for {placed.vertices:,} vertices, the mesh has {len(rest):,}."
         )
     samples, first = len(frames) + 2, int(frames[0]) - 1
-    if suffix == ".pc2":
-        head = struct.pack("<12siiffi", b"POINTCACHE2\0", 1, len(rest), float(first), 1.0, samples)
-    else:
-        times = (first + np.arange(samples)) / fps
-        head = struct.pack(">ii", samples, len(rest)) + times.astype(">f4").tobytes()
-    order = "<f4" if suffix == ".pc2" else ">f4"
+    head = struct.pack("<12siiffi", b"POINTCACHE2\0", 1, len(rest), float(first), 1.0, samples)
     part = path.with_name(f"{path.name}.part")  # an older cache survives a full disk
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
             file.write(head)
-            file.write(rest.astype(order).tobytes())
+            file.write(rest.astype("<f4").tobytes())
             for low in range(0, len(frames), _CHUNK):
                 shown = rest + placed.offsets(slice(low, low + _CHUNK))
-                file.write(shown.astype(order).tobytes())
-            file.write(rest.astype(order).tobytes())
+                file.write(shown.astype("<f4").tobytes())
+            file.write(rest.astype("<f4").tobytes())
         part.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -76,32 +68,29 @@ def write_cache(
     return path
 
 
-def apply_cache(obj: Any, path: str | Path, start_frame: float = 0.0) -> Any:
+def apply_cache(obj: Any, path: str | Path) -> Any:
     """Play a cache file on `obj` through a Mesh Cache modifier of ours; return the modifier.
 
-    The file says itself at which frame it begins; `start_frame` is only used for a file that does
-    not. It comes first among the modifiers, so subdivision and armatures act on the speaking face.
+    The file says itself at which frame it begins. The modifier comes first, so that subdivision and
+    armatures act on the speaking face.
     """
     path = Path(path)
     remove_cache(obj)
     modifier = obj.modifiers.new(MODIFIER, "MESH_CACHE")
-    modifier.cache_format = "PC2" if path.suffix.lower() == ".pc2" else "MDD"
+    modifier.cache_format = "PC2"
     modifier.filepath = str(path)
     modifier.interpolation = "LINEAR"
     modifier.play_mode, modifier.time_mode = "SCENE", "FRAME"
-    modifier.frame_start = first_frame(path, start_frame)
+    modifier.frame_start = first_frame(path)
     modifier.frame_scale = 1.0
     obj.modifiers.move(len(obj.modifiers) - 1, 0)
     return modifier
 
 
-def first_frame(path: Path, otherwise: float = 0.0) -> float:
-    """Return the scene frame of a cache's first sample: PC2 stores it, MDD only knows seconds."""
+def first_frame(path: Path) -> float:
+    """Return the scene frame of a cache's first sample, as its head says."""
     with Path(path).open("rb") as file:
-        head = file.read(32)
-    if head[:11] == b"POINTCACHE2":
-        return float(struct.unpack_from("<f", head, 20)[0])
-    return float(np.ceil(otherwise - 1e-4)) - 1
+        return float(struct.unpack_from("<f", file.read(32), 20)[0])
 
 
 def remove_cache(obj: Any) -> bool:

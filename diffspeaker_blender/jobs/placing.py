@@ -159,7 +159,7 @@ def _place_cache(
     machine.made(path.parent)
     template, _triangles = head.face_arrays(target)
     point_cache.write_cache(shown, template, path, fps=fps, start_frame=start)
-    point_cache.apply_cache(target, path, start)
+    point_cache.apply_cache(target, path)
     moved = motion.travel(shown, head.millimetres(target, scene))
     count = round(len(shown.weights) * fps / shown.fps)
     sentence = f"Point cache {path.name}: mouth moves {moved:.1f} mm over {count} frames"

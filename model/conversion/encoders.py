@@ -134,16 +134,25 @@ def hubert_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         short = name.removeprefix("hubert.").removeprefix("wav2vec2.")
         if not short.startswith(HEADS):
             out[short] = value
-    place = "encoder.pos_conv_embed.conv."
-    for size, direction in (
+    return fold_weight_norm(out, "encoder.pos_conv_embed.conv")
+
+
+def fold_weight_norm(tensors: dict[str, Tensor], convolution: str) -> dict[str, Tensor]:
+    """Return tensors with a convolution's weight norm folded into one weight.
+
+    weight = g · v / ‖v‖ for each tap, the norm being over both channel axes. The names before and
+    after PyTorch 2.0 are both known; computed in float64.
+    """
+    tensors = dict(tensors)
+    for scale, direction in (
         ("weight_g", "weight_v"),
         ("parametrizations.weight.original0", "parametrizations.weight.original1"),
     ):
-        if place + size in out:
-            vectors = out.pop(place + direction)
-            norm = vectors.norm(dim=(0, 1), keepdim=True)
-            out[f"{place}weight"] = out.pop(place + size) * vectors / norm
-    return out
+        if f"{convolution}.{scale}" in tensors and f"{convolution}.{direction}" in tensors:
+            g = tensors.pop(f"{convolution}.{scale}").double()
+            v = tensors.pop(f"{convolution}.{direction}").double()
+            tensors[f"{convolution}.weight"] = (g * v / v.norm(dim=(0, 1), keepdim=True)).float()
+    return tensors
 
 
 def whisper_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

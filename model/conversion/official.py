@@ -31,6 +31,7 @@ from ..network.spec import (
     EncoderSpec,
     ModelSpec,
 )
+from .encoders import fold_weight_norm
 from .torch_files import read_tensors
 
 POSITIONS = "denoiser.PPE.pe"
@@ -82,20 +83,8 @@ def convert(
 
 
 def prepare(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Fold the weight norm of the positional convolution and make every tensor float32.
-
-    weight = g · v / ‖v‖ for each tap, the norm being over both channel axes. The names before and
-    after PyTorch 2.0 are both known.
-    """
-    tensors = dict(tensors)
-    for scale, direction in (
-        ("weight_g", "weight_v"),
-        ("parametrizations.weight.original0", "parametrizations.weight.original1"),
-    ):
-        if f"{CONVOLUTION}.{scale}" in tensors and f"{CONVOLUTION}.{direction}" in tensors:
-            g = tensors.pop(f"{CONVOLUTION}.{scale}").double()
-            v = tensors.pop(f"{CONVOLUTION}.{direction}").double()
-            tensors[f"{CONVOLUTION}.weight"] = g * v / v.norm(dim=(0, 1), keepdim=True)
+    """Fold the weight norm of the positional convolution and make every tensor float32."""
+    tensors = fold_weight_norm(tensors, CONVOLUTION)
     return {key: value.detach().float().contiguous() for key, value in tensors.items()}
 
 

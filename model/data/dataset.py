@@ -130,10 +130,6 @@ class Statistics:
         """Return standardised motion."""
         return np.asarray((motion - self.mean) / self.scale, dtype=np.float32)
 
-    def back(self, motion: Array) -> Array:
-        """Return motion in the data set's units."""
-        return np.asarray(motion * self.scale + self.mean, dtype=np.float32)
-
 
 # ---------------------------------------------------------------- reading
 

@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import OutputError
 from ..rig.demo_head import Head
 from . import film
-from .film import Picture, write_png
+from .film import write_png
 from .rasterizer import Floats, Integers
 from .scene import EYES, FRONT, MOUTH, MOUTH_SIDE, PROFILE, THREE_QUARTER, Layer, Scene, View
 
@@ -97,13 +97,6 @@ def portrait(head: Head, path: Path | str, size: int = 512) -> Path:
     return contact_sheet(
         head.vertices[None], head.triangles, None, path, head, titles=[""], views=views, size=size
     )
-
-
-def picture(
-    vertices: Floats, layer: Layer, view: View, size: int = 384, smooth: int = 2
-) -> Picture:
-    """Return one frame (V, 3) as (size, size, 3) bytes."""
-    return Scene(vertices[None], layer.triangles, layer).stage(view, size, smooth).draw(0)
 
 
 # -- the command ----------------------------------------------------------------------------------

@@ -54,18 +54,6 @@ class Camera:
         return out
 
 
-def vertex_normals(vertices: Floats, triangles: Integers) -> Floats:
-    """Return (V, 3) unit normals, each the area-weighted mean of its triangles' normals."""
-    corner = [vertices[triangles[:, k]] for k in range(3)]
-    face = np.cross(corner[1] - corner[0], corner[2] - corner[0])  # (T,3)
-    flat = triangles.ravel()
-    normals = np.stack(
-        [np.bincount(flat, np.repeat(face[:, k], 3), len(vertices)) for k in range(3)], 1
-    )
-    length = np.linalg.norm(normals, axis=1, keepdims=True)
-    return np.asarray((normals / np.maximum(length, 1e-20)).astype(np.float32))
-
-
 def light(normals: Floats, gloss: Floats | None = None) -> Floats:
     """Return (V, 3) light that reaches a surface with these camera-space normals.
 

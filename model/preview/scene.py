@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from ..rig import demo_head as heads
 from ..rig.demo_head import Head
+from ..rig.mesh import vertex_normals
 from .film import Picture
-from .rasterizer import Camera, Canvas, Floats, Integers, light, rasterize, vertex_normals
+from .rasterizer import Camera, Canvas, Floats, Integers, light, rasterize
 
 SKIN = (0.62, 0.40, 0.31)
 INSIDE = (0.16, 0.035, 0.035)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,7 +136,9 @@ def unit(vector: Floats) -> Floats:
     return np.asarray(vector / np.maximum(length, 1e-30))
 
 
-def vertex_normals(positions: Floats, triangles: Integers) -> Floats:
+def vertex_normals(
+    positions: NDArray[np.floating[Any]], triangles: NDArray[np.integer[Any]]
+) -> Floats:
     """Area-weighted unit normals (V, 3)."""
     a, b, c = (positions[triangles[:, k]] for k in range(3))
     face = np.cross(b - a, c - a)

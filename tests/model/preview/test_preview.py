@@ -12,9 +12,10 @@ import pytest
 
 from model.errors import OutputError
 from model.preview import film, preview
-from model.preview.rasterizer import Canvas, light, rasterize, vertex_normals
+from model.preview.rasterizer import Canvas, light, rasterize
 from model.preview.scene import FRONT, MOUTH, Layer, Scene, plain
 from model.rig import demo_head as heads
+from model.rig.mesh import vertex_normals
 
 
 @pytest.fixture(scope="module")
