@@ -37,6 +37,8 @@ class Motion:
     controls (F, C)     the raw control curves, when the model has any, with `control_names`
     regions (R, V)      soft masks 0..1 with `region_names` ("jaw", "lips", "upper")
     opening (F,)        gap between the inner lips over the distance of the outer eye corners
+    formulas (K,)       what a weight follows from, in the names of other shapes; "" where it
+                        stands for itself. Empty where no shape follows others
     """
 
     weights: Array
@@ -50,12 +52,14 @@ class Motion:
     regions: Array | None = None
     region_names: tuple[str, ...] = ()
     opening: Array | None = None
+    formulas: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         frames, shapes = self.weights.shape
         vertices = len(self.template)
         assert self.shapes.shape == (shapes, vertices, 3), (self.shapes.shape, shapes, vertices)
         assert len(self.names) == shapes, (len(self.names), shapes)
+        assert len(self.formulas) in (0, shapes), (len(self.formulas), shapes)
         assert self.controls is None or self.controls.shape == (frames, len(self.control_names))
         assert self.regions is None or self.regions.shape == (len(self.region_names), vertices)
         assert self.opening is None or self.opening.shape == (frames,)
@@ -96,6 +100,8 @@ class Motion:
             arrays["region_names"] = np.array(self.region_names, dtype=str)
         if self.opening is not None:
             arrays["opening"] = self.opening.astype(np.float32)
+        if any(self.formulas):
+            arrays["formulas"] = np.array(self.formulas, dtype=str)
         if dense:
             arrays["offsets"] = self.offsets()
         _write_whole(Path(path), arrays)
@@ -117,6 +123,7 @@ class Motion:
                 regions=found.get("regions"),
                 region_names=tuple(str(name) for name in found.get("region_names", ())),
                 opening=found.get("opening"),
+                formulas=tuple(str(formula) for formula in found.get("formulas", ())),
             )
         except (OSError, ValueError, KeyError, AssertionError, TypeError) as error:
             raise ConfigError(f"{Path(path).name} is no motion file: {error}") from error

@@ -70,6 +70,7 @@ def fit_controls(
         control_names=CONTROLS,
         regions=np.ascontiguousarray(regions, np.float32),
         region_names=tuple(region_names),
+        formulas=fitted.formulas,
     )
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ..errors import FaceError
 from ..files.arrays import read_npz
+from .shapes import FORMULAS
 
 Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
@@ -164,6 +165,7 @@ def save(path: Path, head: Head) -> None:
         "material": head.material.astype(np.uint8),
         "jaw_vertices": head.jaw_vertices.astype(np.uint16),
         "parts": np.array(list(head.parts)),
+        "formulas": np.array([[n, FORMULAS[n]] for n in head.shapes if n in FORMULAS]),
     }
     for name, offsets in head.shapes.items():
         arrays[f"shape/{name}/at"], arrays[f"shape/{name}/by"] = _sparse(offsets)

@@ -1,4 +1,4 @@
-"""Weights of named shapes for one clip, within bounds, and details for what they miss.
+"""Weights of named shapes for one clip, and details for what they miss.
 
 Legend: `F` frames, `C` controls, `K` shapes, `N` coordinates of the active vertices.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..progress import UNWATCHED, Watch
-from .shapes import BOUND, Array, ShapeSet, as_columns, main_directions, own_weights, start
+from .shapes import Array, ShapeSet, main_directions, shape_weights
 
 PER_ROUND = 4
 """Details added between two looks at the largest error."""
@@ -50,19 +50,15 @@ def solve_weights(
 ) -> Solved:
     """Fit exact `motion`, blocks of frames and offsets (f, A, 3), of controls (F, C).
 
-    Details are added while a vertex is off by more than `tolerance` (infinite: none are).  `watch`
-    is told the share done after every block and round, and may raise `Cancelled`.
+    Primaries and correctives weigh what their controls and formulas say; details are added while
+    a vertex is off by more than `tolerance` (infinite: none are).  `watch` is told the share done
+    after every block and round, and may raise `Cancelled`.
     """
-    weights = np.zeros((len(controls), len(named.names)), dtype=np.float32)
+    weights = shape_weights(controls, named.names[: controls.shape[1]])
     rest = np.empty((len(controls), named.shapes.shape[1]), dtype=np.float16)
     errors = np.zeros(len(controls), dtype=np.float32)
     for frames, moved in motion:
-        columns = as_columns(controls[frames], named.names[: named.controls])
-        own = own_weights(columns)
-        target = moved.reshape(len(moved), -1) - own @ named.own
-        other = bounded_least_squares(target, named.correctives, start(columns, named.names))
-        weights[frames] = np.concatenate([own, other], axis=1)
-        left = target - other @ named.correctives
+        left = moved.reshape(len(moved), -1) - weights[frames] @ named.shapes
         rest[frames], errors[frames] = left * PACK, vertex_error(left)
         watch(0.6 * frames.stop / len(controls))
     if not (errors > tolerance).any():
@@ -71,37 +67,6 @@ def solve_weights(
     names = named.names + tuple(f"detail.{k + 1:02d}" for k in range(len(details)))
     shapes = np.concatenate([named.shapes, details])
     return Solved(names, shapes, np.concatenate([weights, use], axis=1), errors)
-
-
-def bounded_least_squares(
-    targets: Array, shapes: Array, guess: Array, *, sweeps: int = 60, pull: float = 0.01
-) -> Array:
-    """Minimise |targets − weights · shapes|² with every weight within the bound.
-
-    targets (F, N), shapes (K, N), guess (F, K).  Coordinate descent over all frames at once; `pull`
-    draws weights that hardly matter towards the guess, which keeps them steady from frame to frame.
-    """
-    gram = (shapes @ shapes.T).astype(np.float64)
-    ridge = pull * np.maximum(np.diag(gram), 1e-9 * np.trace(gram) + 1e-12)
-    load = (targets @ shapes.T).astype(np.float64) + ridge * guess
-    gram[np.diag_indices_from(gram)] += ridge
-    diagonal = np.diag(gram).copy()
-    weights = np.clip(np.linalg.solve(gram, load.T).T, -BOUND, BOUND)
-    tight = np.flatnonzero(np.abs(weights).max(1) >= BOUND)
-    # Where no bound is met the solution is final; elsewhere descend to the bounded one.
-    active, loads = weights[tight], load[tight]
-    for _ in range(sweeps):
-        largest = 0.0
-        for k in range(len(gram)):
-            step = (loads[:, k] - active @ gram[k]) / diagonal[k]
-            new = np.clip(active[:, k] + step, -BOUND, BOUND)
-            if len(new):
-                largest = max(largest, float(np.abs(new - active[:, k]).max()))
-            active[:, k] = new
-        if largest < 1e-4:
-            break
-    weights[tight] = active
-    return np.asarray(weights, dtype=np.float32)
 
 
 def fit_details(

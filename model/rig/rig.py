@@ -20,7 +20,7 @@ from .fitting import solve_weights
 from .head_frame import LIFE_EYE_DISTANCE
 from .jaw import GLIDE, OPEN_ANGLE
 from .mesh import rotate
-from .shapes import ShapeSet, build_shapes
+from .shapes import FORMULAS, ShapeSet, build_shapes
 
 FloatArray = NDArray[np.floating]
 
@@ -46,7 +46,9 @@ class Solution:
     shapes: FloatArray
     """Offsets at weight 1 (K, V, 3), in the mesh's units and axes."""
     weights: FloatArray
-    """(F, K): controls' own 0 to 1, the others −1 to 1."""
+    """(F, K): controls' own 0 to 1, the others −1 to 1 (but for a few gaze correctives)."""
+    formulas: tuple[str, ...]
+    """What each weight follows from, "" for controls and details (K,)."""
     errors: FloatArray
     """Largest vertex error of each frame (F,), in metres of a life-size head."""
 
@@ -101,26 +103,18 @@ class Rig:
         detail: bool = True,
         watch: Watch = UNWATCHED,
     ) -> Solution:
-        """Find the shapes and weights that replay controls (F, C); as `solve`, with the errors.
+        """Find the shapes and weights that replay controls (F, C).
 
-        `watch` is told the share done and may raise `Cancelled`.
+        Primaries and correctives weigh what controls and formulas say. With `detail`, unnamed
+        shapes are added until no vertex errs by more than `tolerance`, in metres of a life-size
+        head. `watch` is told the share done and may raise `Cancelled`.
         """
         weights = np.clip(_checked_controls(controls), 0.0, 1.0)
         limit = tolerance / LIFE_EYE_DISTANCE if detail else np.inf
         found = solve_weights(self.motion(weights), weights, self._shapes, limit, watch)
         metres = found.errors * LIFE_EYE_DISTANCE
-        return Solution(found.names, self._whole(found.shapes), found.weights, metres)
-
-    def solve(
-        self, controls: ArrayLike, *, tolerance: float = 0.05e-3, detail: bool = True
-    ) -> tuple[tuple[str, ...], FloatArray, FloatArray]:
-        """Return names (K,), shapes (K, V, 3) and weights (F, K) that replay controls (F, C).
-
-        `tolerance` is the largest vertex error allowed, in metres of a life-size head; with
-        `detail` false only named shapes are used and the error may be larger.
-        """
-        solution = self.fit(controls, tolerance=tolerance, detail=detail)
-        return solution.names, solution.shapes, solution.weights
+        formulas = tuple(FORMULAS.get(name, "") for name in found.names)
+        return Solution(found.names, self._whole(found.shapes), found.weights, formulas, metres)
 
     def opening(self, offsets: ArrayLike) -> FloatArray:
         """Return the inner-lip opening (F,) of offsets (F, V, 3) over the outer-eye distance.

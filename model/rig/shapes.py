@@ -1,14 +1,17 @@
-"""Named shapes that add up, for a rig that does not: correctives, bounded weights, details.
+"""Named shapes that add up, for a rig that does not: primaries, and correctives by formula.
 
 A jaw and lids rotate and lips seal at any jaw opening, while shape keys only add.  So the
-controls' own shapes get company: *correctives* that take over what the sum misses ("jawOpen.half"
-is an in-between, "mouthClose.rest" shuts lips that are parted at rest) and, last, unnamed
-*details* of one clip.
+controls' own shapes, the *primaries*, get company: *correctives* that take over what their sum
+misses ("jawOpen.half" is an in-between, "mouthLowerDown.close" keeps sealed lips shut while the
+lower lip is drawn down).  A corrective has no life of its own: its weight is a formula of the
+primaries' weights, in words that a Blender driver evaluates without Python.  An animator's curves
+are the primaries alone; whatever is done to them, the correctives agree.
 
-The controls' own shapes keep their meaning: each weighs exactly what its control says.  The
-exception is `mouthClose`, which as a shape is ARKit's: it undoes the lips' opening of a full
-jawOpen, so it weighs seal × jawOpen, and an animator who drags both to the same value gets shut
-lips.
+The primaries keep their meaning: each weighs exactly what its control says.  The exception is
+`mouthClose`, which as a shape is ARKit's: it undoes the lips' opening of a full jawOpen, so it
+weighs seal × jawOpen, and an animator who drags both to the same value gets shut lips.  Formulas
+read the seal back as mouthClose over jawOpen; a jaw behind sealed lips therefore hangs by at least
+`HANG`.
 
 Legend: `F` frames, `K` shapes, `A` active vertices, `N` = 3 A coordinates.
 """
@@ -23,19 +26,83 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 Evaluate = Callable[[Array], Array]
-Columns = dict[str, Array]
 
-LIP_MODES = 16
-"""Correctives of the lips that have no formula: main directions of what the formulas leave."""
-
-HEADROOM = 2.0
-"""How much further than in the samples those correctives reach at weight 1."""
-
-SAMPLES = 480
+SAMPLES = 640
 """Random poses from which correctives are learnt."""
 
-BOUND = 1.0
-"""Correctives may weigh −1 to 1; the controls' own shapes 0 to 1."""
+HANG = 0.01
+"""Least jawOpen behind sealed lips (0.2° of the jaw)."""
+
+SEAL = f"min(mouthClose/max(jawOpen,{HANG}),1)"
+"""How far the lips are sealed, 0..1, as the primaries' weights tell it."""
+
+_OPEN = f"(1-{SEAL})"
+_ROUND = "mouthPucker*(1-.6*mouthFunnel)"  # rounding purses the lips from the corners
+
+
+def _both(name: str) -> str:
+    return f".5*({name}Left+{name}Right)"
+
+
+MOUTH: dict[str, str] = {
+    "jawOpen.half": "4*jawOpen*(1-jawOpen)",
+    "mouthClose.half": "4*mouthClose*(1-jawOpen)",
+    "mouthClose.rest": f"{SEAL}*(1-jawOpen)",
+    "mouthFunnel.close": f"mouthFunnel*{SEAL}",
+    "mouthPucker.close": f"mouthPucker*{SEAL}",
+    "mouthLowerDown.close": f"{_both('mouthLowerDown')}*{SEAL}",
+    "mouthUpperUp.close": f"{_both('mouthUpperUp')}*{SEAL}",
+    "mouthStretch.close": f"{_both('mouthStretch')}*{SEAL}",
+    "mouthSmile.close": f"{_both('mouthSmile')}*{SEAL}",
+    "mouthRollLower.close": f"mouthRollLower*{SEAL}",
+    "mouthRollUpper.close": f"mouthRollUpper*{SEAL}",
+    "mouthShrugLower.close": f"mouthShrugLower*{SEAL}",
+    "mouthShrugUpper.close": f"mouthShrugUpper*{SEAL}",
+    "mouthPucker.round": f"{_ROUND}*{_OPEN}",
+    "mouthPucker.jaw": f"jawOpen*{_ROUND}*{_OPEN}",
+    "mouthPucker.lowerDown": f"{_both('mouthLowerDown')}*{_ROUND}*{_OPEN}",
+    "mouthPucker.upperUp": f"{_both('mouthUpperUp')}*{_ROUND}*{_OPEN}",
+    "mouthPucker.funnel": f"mouthFunnel*{_ROUND}*{_OPEN}",
+    "lipTuck.half": "4*lipTuck*(1-lipTuck)",
+    "lipTuck.close": f"lipTuck*{SEAL}",
+    "lipTuck.jaw": f"jawOpen*lipTuck*{_OPEN}",
+    "lipTuck.wide": f"min(jawOpen,.3)*lipTuck*{_OPEN}",
+    "lipTuck.pucker": f"mouthPucker*lipTuck*{_OPEN}",
+    "lipTuck.round": f"jawOpen*lipTuck*{_ROUND}*{_OPEN}",
+    "lipTuck.funnel": f"mouthFunnel*lipTuck*{_OPEN}",
+    "lipTuck.stretch": f"{_both('mouthStretch')}*lipTuck*{_OPEN}",
+    "lipTuck.smile": f"{_both('mouthSmile')}*lipTuck*{_OPEN}",
+    "lipTuck.lowerDown": f"{_both('mouthLowerDown')}*lipTuck*{_OPEN}",
+    "lipTuck.rollLower": f"mouthRollLower*lipTuck*{_OPEN}",
+}
+"""Correctives of jaw and lips, and their formulas."""
+
+_EYE: dict[str, str] = {
+    "eyeBlink.half": "4*{blink}*(1-{blink})",
+    "eyeBlink.squint": "{blink}*{squint}",
+    "eyeBlink.wide": "{blink}*{wide}",
+    "eyeBlink.down": "{blink}*{down}",
+    "eyeBlink.up": "{blink}*{up}",
+    "eyeLookOut.half": "4*({out}+{into})*(1-{out}-{into})",
+    "eyeLookUp.half": "4*({up}+{down})*(1-{up}-{down})",
+    "eyeLookUp.aside": "({up}-{down})*({out}-{into})",
+}
+_EYE_WORDS = {
+    "blink": "eyeBlink", "squint": "eyeSquint", "wide": "eyeWide", "up": "eyeLookUp",
+    "down": "eyeLookDown", "out": "eyeLookOut", "into": "eyeLookIn",
+}  # fmt: skip
+
+
+def eye_formulas(side: str) -> dict[str, str]:
+    """Return correctives of one eye: half-way of its turns, and what the lids do together."""
+    words = {word: name + side for word, name in _EYE_WORDS.items()}
+    return {
+        name.replace(".", f"{side}."): formula.format(**words) for name, formula in _EYE.items()
+    }
+
+
+FORMULAS: dict[str, str] = MOUTH | eye_formulas("Left") | eye_formulas("Right")
+"""Every corrective and its formula, in the order of the shapes."""
 
 
 @dataclass(frozen=True)
@@ -43,110 +110,54 @@ class ShapeSet:
     """Named shapes over the active vertices of one rig."""
 
     names: tuple[str, ...]
-    """Controls, then correctives."""
+    """Primaries, then correctives."""
     shapes: Array
     """Canonical offsets (K, N)."""
-    controls: int
-    """How many of them are the controls' own."""
-
-    @property
-    def own(self) -> Array:
-        """The controls' own shapes (C, N)."""
-        return self.shapes[: self.controls]
-
-    @property
-    def correctives(self) -> Array:
-        """The others (K − C, N)."""
-        return self.shapes[self.controls :]
 
 
-def as_columns(controls: Array, names: tuple[str, ...]) -> Columns:
-    """Split controls (F, C) into named columns (F,), clipped to 0..1."""
-    return {name: np.clip(controls[:, k], 0, 1) for k, name in enumerate(names)}
+def shape_weights(controls: Array, names: tuple[str, ...]) -> Array:
+    """Return the weights (F, K) of primaries and correctives that controls (F, C) ask for.
+
+    `names` are the controls'.  Between 0 and 1, but for gaze where two turns are combined.
+    """
+    weights = np.clip(controls, 0, 1)
+    jaw, close = names.index("jawOpen"), names.index("mouthClose")
+    weights[:, jaw] = np.maximum(weights[:, jaw], HANG * weights[:, close])
+    weights[:, close] *= weights[:, jaw]
+    columns = {name: weights[:, k] for k, name in enumerate(names)}
+    derived = [evaluate(formula, columns) for formula in FORMULAS.values()]
+    return np.concatenate([weights, np.stack(derived, axis=1)], axis=1).astype(np.float32)
 
 
-def own_weights(columns: Columns) -> Array:
-    """Weights (F, C) of the controls' own shapes: the controls, with mouthClose as ARKit's."""
-    weights = np.stack(list(columns.values()), axis=1)
-    weights[:, list(columns).index("mouthClose")] *= columns["jawOpen"]
-    return weights
+def evaluate(formula: str, columns: dict[str, Array]) -> Array:
+    """Return a formula of ours over whole columns (F,)."""
+    words = {"min": np.minimum, "max": np.maximum, "__builtins__": {}}
+    return np.asarray(eval(formula, words, columns), np.float32)  # noqa: S307 our own constants
 
 
-def mouth_formulas(c: Columns) -> Columns:
-    """Correctives of jaw and lips whose weights follow from the controls: name → weight (F,)."""
-    jaw, seal, tuck = c["jawOpen"], c["mouthClose"], c["lipTuck"]
-    pucker, funnel = c["mouthPucker"], c["mouthFunnel"]
-    return {
-        "jawOpen.half": 4 * jaw * (1 - jaw),
-        "mouthClose.half": 4 * seal * jaw * (1 - jaw),
-        "mouthClose.rest": seal * (1 - jaw),
-        "mouthFunnel.close": funnel * seal,
-        "mouthPucker.half": 4 * pucker * (1 - pucker),
-        "mouthPucker.jaw": pucker * jaw,
-        "mouthPucker.funnel": pucker * funnel,
-        "lipTuck.jaw": tuck * jaw,
-        "lipTuck.half": 4 * tuck * jaw * (1 - jaw),
-        "lipTuck.close": tuck * seal,
-    }
-
-
-def eye_formulas(c: Columns, side: str) -> Columns:
-    """Correctives of one eye: half-way of its turns, and what the lids do together."""
-    blink, squint = c[f"eyeBlink{side}"], c[f"eyeSquint{side}"]
-    up, down = c[f"eyeLookUp{side}"], c[f"eyeLookDown{side}"]
-    out, inwards = c[f"eyeLookOut{side}"], c[f"eyeLookIn{side}"]
-    aside, level = out + inwards, up + down
-    return {
-        f"eyeBlink{side}.half": 4 * blink * (1 - blink),
-        f"eyeBlink{side}.squint": blink * squint,
-        f"eyeBlink{side}.wide": blink * c[f"eyeWide{side}"],
-        f"eyeBlink{side}.look": blink * (down - up),
-        f"eyeLookOut{side}.half": 4 * aside * (1 - aside),
-        f"eyeLookUp{side}.half": 4 * level * (1 - level),
-        f"eyeLookUp{side}.aside": (up - down) * (out - inwards),
-    }
-
-
-def start(columns: Columns, names: tuple[str, ...]) -> Array:
-    """First guess (F, correctives) of the corrective weights, by formula where there is one."""
-    known = mouth_formulas(columns)
-    for side in ("Left", "Right"):
-        known |= eye_formulas(columns, side)
-    nothing = np.zeros_like(columns["jawOpen"])
-    guess = [known.get(name, nothing) for name in names[len(columns) :]]
-    return np.clip(np.stack(guess, axis=1), -BOUND, BOUND)
-
-
-def build_shapes(evaluate: Evaluate, names: tuple[str, ...], groups: list[Array]) -> ShapeSet:
+def build_shapes(exact: Evaluate, names: tuple[str, ...], groups: list[Array]) -> ShapeSet:
     """Make the named shapes of a rig.
 
-    `evaluate` turns controls (F, C) into canonical offsets (F, A, 3); `groups` are the active
+    `exact` turns controls (F, C) into canonical offsets (F, A, 3); `groups` are the active
     vertices of the left eye, the right eye and the rest.
     """
     single = np.eye(len(names), dtype=np.float32)
-    own = evaluate(single).reshape(len(names), -1)
+    own = exact(single).reshape(len(names), -1)
     jaw, close = names.index("jawOpen"), names.index("mouthClose")
-    own[close] = evaluate((single[jaw] + single[close])[None]).ravel() - own[jaw]
+    own[close] = exact((single[jaw] + single[close])[None]).ravel() - own[jaw]
     poses = random_poses(names, SAMPLES)
-    columns = as_columns(poses, names)
-    rest = evaluate(poses).reshape(SAMPLES, -1) - own_weights(columns) @ own
-    found: list[tuple[tuple[str, ...], Array]] = []
-    formulas = [eye_formulas(columns, "Left"), eye_formulas(columns, "Right")]
-    for vertices, formula in zip(groups, [*formulas, mouth_formulas(columns)], strict=True):
+    weights = shape_weights(poses, names)
+    rest = exact(poses).reshape(SAMPLES, -1) - weights[:, : len(names)] @ own
+    known = list(FORMULAS)
+    shapes = np.zeros((len(known), rest.shape[1]), dtype=np.float32)
+    for vertices, family in zip(
+        groups, (eye_formulas("Left"), eye_formulas("Right"), MOUTH), strict=True
+    ):
         coordinates = (3 * vertices[:, None] + np.arange(3)).ravel()
-        weights, part = np.stack(list(formula.values()), axis=1), rest[:, coordinates]
-        shapes = _regress(weights, part)
-        labels = tuple(formula)
-        if "jawOpen.half" in formula:
-            modes = HEADROOM * main_directions(part - weights @ shapes, LIP_MODES)
-            labels += tuple(f"mouthClose.lips{k + 1:02d}" for k in range(len(modes)))
-            shapes = np.concatenate([shapes, modes])
-        spread = np.zeros((len(shapes), rest.shape[1]), dtype=np.float32)
-        spread[:, coordinates] = shapes
-        found.insert(0 if "jawOpen.half" in formula else len(found), (labels, spread))
-    corrective_names = tuple(name for labels, _ in found for name in labels)
-    stacked = np.concatenate([own, *(shapes for _, shapes in found)]).astype(np.float32)
-    return ShapeSet(names + corrective_names, stacked, len(names))
+        rows = [known.index(name) for name in family]
+        columns = weights[:, [len(names) + row for row in rows]]
+        shapes[np.ix_(rows, coordinates)] = _regress(columns, rest[:, coordinates])
+    return ShapeSet(names + tuple(known), np.concatenate([own, shapes]).astype(np.float32))
 
 
 def _regress(weights: Array, targets: Array) -> Array:
@@ -184,8 +195,9 @@ def random_poses(names: tuple[str, ...], count: int) -> Array:
 
     seal = often_full(0.4)
     put("mouthClose", seal)
-    put("jawOpen", 0.8 * random.random(count) ** 1.4 * (1 - 0.5 * seal))
-    put("lipTuck", often_full(0.35) * (1 - 0.6 * seal))
+    tuck = often_full(0.35) * (1 - 0.6 * seal)
+    put("lipTuck", tuck)
+    put("jawOpen", 0.8 * random.random(count) ** 1.4 * (1 - 0.5 * seal) * (1 - 0.5 * tuck))
     for name, chance, most in (
         ("mouthPucker", 0.45, 1.0), ("mouthFunnel", 0.4, 0.8), ("mouthRollLower", 0.15, 0.5),
         ("mouthRollUpper", 0.15, 0.5), ("mouthShrugLower", 0.2, 0.5),

@@ -14,6 +14,7 @@ from model.rig import derivation
 from model.rig.controls import CONTROLS, INDEX
 from model.rig.head_frame import LIFE_EYE_DISTANCE
 from model.rig.rig import Rig
+from model.rig.shapes import FORMULAS, HANG, evaluate
 from model.rig.topology import FaceTopology
 from tests.model.heads import Mesh, demo_head, flame_head, turn, warped
 from tests.shared import shared
@@ -316,35 +317,63 @@ def speech(frames: int) -> Array:
 
 
 @pytest.mark.parametrize("name", SPEECH_HEADS)
-def test_named_shapes_replay_speech_within_three_tenths(name: str) -> None:
-    """Without details: 0.3 mm; with them the tolerance; the errors reported are the true ones."""
+def test_named_shapes_replay_speech_by_formula_and_details_make_it_exact(name: str) -> None:
+    """Formulas alone hold 0.4 mm at 95 of 100 frames; details the tolerance; errors are true."""
     _, topology, rig = head(name)
     controls = speech(120)
     exact = rig.evaluate(controls)
-    for detail, limit in ((False, 0.3), (True, 0.0501)):
+    for detail, usual, most in ((False, 0.4, 1.3), (True, 0.0501, 0.0501)):
         solution = rig.fit(controls, detail=detail)
         played = np.einsum("fk,kvc->fvc", solution.weights, solution.shapes)
         error = millimetres(topology, played - exact).max(1)
-        assert error.max() < limit
+        assert np.percentile(error, 95) < usual and error.max() < most
         assert np.allclose(error, solution.errors * 1e3, atol=2e-3)
 
 
-def test_weights_keep_their_meaning_and_bounds() -> None:
-    """A control's own shape weighs what the control says; mouthClose is ARKit's."""
+def test_weights_keep_their_meaning_and_correctives_their_formulas() -> None:
+    """A control's own shape weighs what the control says; the others follow from those alone."""
     rig = head("demo")[2]
     controls = speech(60)
-    names, shapes, weights = rig.solve(controls)
-    assert names[: len(CONTROLS)] == CONTROLS and len(set(names)) == len(names)
-    assert shapes.shape == (len(names), len(head("demo")[0][0]), 3)
-    own = weights[:, : len(CONTROLS)]
+    solution = rig.fit(controls, detail=False)
+    names, weights = solution.names, solution.weights
+    assert names == rig.named_shapes()[0] and len(set(names)) == len(names)
+    assert names[: len(CONTROLS)] == CONTROLS and not any(solution.formulas[: len(CONTROLS)])
     expected = controls.copy()
-    expected[:, INDEX["mouthClose"]] *= controls[:, INDEX["jawOpen"]]
-    assert np.allclose(own, expected, atol=1e-6)
-    assert own.min() >= 0 and own.max() <= 1
-    assert np.abs(weights).max() <= 1 + 1e-5
-    correctives = [n for n in names[len(CONTROLS) :] if not n.startswith("detail.")]
-    assert all(n.split(".")[0] in CONTROLS for n in correctives)
-    assert rig.named_shapes()[0] == names[: len(CONTROLS) + len(correctives)]
+    jaw, seal = expected[:, INDEX["jawOpen"]], expected[:, INDEX["mouthClose"]]
+    jaw[:] = np.maximum(jaw, HANG * seal)
+    seal *= jaw
+    assert np.allclose(weights[:, : len(CONTROLS)], expected, atol=1e-6)
+    columns = dict(zip(CONTROLS, weights.T, strict=False))
+    for k, formula in enumerate(solution.formulas[len(CONTROLS) :], len(CONTROLS)):
+        assert any(control.startswith(names[k].split(".")[0]) for control in CONTROLS)
+        assert np.allclose(weights[:, k], evaluate(formula, columns), atol=1e-6)
+        assert 0 < len(formula) < 256, "Blender cuts a longer expression"
+
+
+@pytest.mark.parametrize("name", SPEECH_HEADS)
+def test_the_animators_edits_do_what_they_say(name: str) -> None:
+    """At any frame mouthClose = jawOpen shuts the lips, and half the jaw is half the opening."""
+    _, topology, rig = head(name)
+    names, shapes = rig.named_shapes()
+    corners = topology.positions[[lids.outer for lids in topology.lids]]
+    scale = np.linalg.norm(corners[0] - corners[1]) * LIFE_EYE_DISTANCE * 1e3
+    jaw, close = names.index("jawOpen"), names.index("mouthClose")
+    primaries = rig.fit(speech(90), detail=False).weights[::3, : len(CONTROLS)]
+    primaries[:, INDEX["lipTuck"]] = 0  # under the teeth is not shut
+
+    def gap(weights: Array) -> Array:
+        columns = dict(zip(CONTROLS, weights.T, strict=True))
+        derived = [evaluate(formula, columns) for formula in FORMULAS.values()]
+        offsets = np.einsum("fk,kvc->fvc", np.c_[weights, np.stack(derived, 1)], shapes)
+        return rig.opening(offsets) * scale
+
+    shut = primaries.copy()
+    shut[:, close] = shut[:, jaw] = np.maximum(shut[:, jaw], HANG)
+    assert gap(shut).max() < 0.3
+    alone = np.zeros((5, len(CONTROLS)), np.float32)
+    alone[:, jaw] = 0.4 * np.array([0, 0.25, 0.5, 0.75, 1])
+    opened = gap(alone)
+    assert np.all(np.diff(opened) > 0) and opened[2] == pytest.approx(opened[4] / 2, rel=0.12)
 
 
 def test_dragging_single_shapes_does_what_their_names_say() -> None:
@@ -364,7 +393,7 @@ def test_a_tolerance_is_kept_or_not_needed() -> None:
     """A loose tolerance adds no details, a tight one adds some, and both are met."""
     rig = head("demo")[2]
     controls = speech(60)
-    loose, tight = (rig.fit(controls, tolerance=t) for t in (0.5e-3, 0.02e-3))
+    loose, tight = (rig.fit(controls, tolerance=t) for t in (1.5e-3, 0.02e-3))
     assert not any(n.startswith("detail.") for n in loose.names)
     assert any(n.startswith("detail.") for n in tight.names)
     assert tight.errors.max() <= 0.021e-3
