@@ -130,9 +130,9 @@ def shape_weights(controls: Array, names: tuple[str, ...]) -> Array:
 
 
 def evaluate(formula: str, columns: dict[str, Array]) -> Array:
-    """Return a formula of ours over whole columns (F,)."""
+    """Return one of `FORMULAS` over whole columns (F,)."""
     words = {"min": np.minimum, "max": np.maximum, "__builtins__": {}}
-    return np.asarray(eval(formula, words, columns), np.float32)  # noqa: S307 our own constants
+    return np.asarray(eval(formula, words, columns), np.float32)
 
 
 def build_shapes(exact: Evaluate, names: tuple[str, ...], groups: list[Array]) -> ShapeSet:
@@ -156,7 +156,9 @@ def build_shapes(exact: Evaluate, names: tuple[str, ...], groups: list[Array]) -
         coordinates = (3 * vertices[:, None] + np.arange(3)).ravel()
         rows = [known.index(name) for name in family]
         columns = weights[:, [len(names) + row for row in rows]]
-        shapes[np.ix_(rows, coordinates)] = _regress(columns, rest[:, coordinates])
+        found = np.zeros((len(rows), rest.shape[1]), dtype=np.float32)
+        found[:, coordinates] = _regress(columns, rest[:, coordinates])
+        shapes[rows] = found
     return ShapeSet(names + tuple(known), np.concatenate([own, shapes]).astype(np.float32))
 
 
