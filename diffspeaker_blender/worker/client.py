@@ -12,7 +12,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import itertools
-import json
+import os
 import queue
 import shutil
 import subprocess
@@ -26,6 +26,7 @@ from typing import Any
 from ..errors import WorkerError
 from .process import bury, explain_exit, quietly, scrubbed_environment
 from .wire import (
+    INBOX,
     PROTOCOL,
     Cancelled,
     Done,
@@ -35,6 +36,8 @@ from .wire import (
     Ready,
     Stopped,
     Terminal,
+    encode,
+    nonsense,
     parse_event,
     read_log,
     read_messages,
@@ -57,7 +60,9 @@ __all__ = [
 ]
 
 LOG_LINES = 200
-DYING = 2.0  # seconds, after the end of the output, that the process and its log may take to end
+CLOSING = 2.0  # seconds that a process may live on after it closed its output
+DYING = 0.5  # seconds, after a process has ended, in which its last words are waited for
+AT_ONCE = 200  # messages taken in one poll: a flood must not starve the window
 _BOOTSTRAP = (
     "import importlib.util as u,runpy,sys;r=sys.argv.pop(1);"
     "s=u.spec_from_file_location('model',r+'/__init__.py',submodule_search_locations=[r]);"
@@ -77,6 +82,17 @@ def worker_command(python: str | Path, root: str | Path, *arguments: str) -> lis
     return [str(python), *flags, "-c", _BOOTSTRAP, package, *(arguments or ("serve",))]
 
 
+def absolute(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a request's fields with every path absolute: the worker runs in another folder."""
+    own_names = {"checkpoint": ("", "bundled"), "face": ("", "demo")}
+    made = dict(fields)
+    for name in ("audio", "output", "checkpoint", "face"):
+        value = made.get(name)
+        if isinstance(value, str) and value and value not in own_names.get(name, ()):
+            made[name] = os.path.abspath(value)  # noqa: PTH100 - links stay as they are
+    return made
+
+
 def package_root() -> Path:
     """Return the folder that holds `model/`: this one when installed, its parent in a clone."""
     here = Path(__file__).resolve().parents[1]
@@ -88,7 +104,9 @@ class Worker:
 
     Use it from one thread. `start` is implied by the first request and starts again after a death.
     `patience` is how long (s) a cancel may take before the process is killed for it;
-    `ready_within` how long it may take to come up; `log_file` receives the whole log when given.
+    `ready_within` how long it may take to come up; `silence` how long it may say nothing while it
+    owes an answer (it has a heartbeat), `stall` how long it may live on without getting further.
+    `log_file` receives the whole log when given.
     """
 
     def __init__(
@@ -98,16 +116,20 @@ class Worker:
         *,
         patience: float = 5.0,
         ready_within: float = 180.0,
+        silence: float = 60.0,
+        stall: float = 1200.0,
         log_file: Path | None = None,
     ) -> None:
         self.command = [str(part) for part in command]
         self.environment = scrubbed_environment(environment)
         self.patience, self.ready_within, self.log_file = patience, ready_within, log_file
+        self.silence, self.stall = silence, stall
         self.ready: Ready | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
         self._numbers = itertools.count(1)
         self._owed: dict[str, float] = {}  # request id → monotonic time of its cancel, or 0
+        self._outputs: dict[str, str] = {}  # request id → the file it may write
         self._backlog: list[Event] = []
         self._log_reader: threading.Thread | None = None
         self._reset()
@@ -146,7 +168,7 @@ class Worker:
             ) from error
         self._process, self._started = process, time.monotonic()
         jobs: tuple[tuple[Callable[..., None], tuple[Any, ...]], ...] = (
-            (read_messages, (process.stdout, self._inbox, self._tail)),
+            (read_messages, (process.stdout, self._inbox, self._tail, self._closed)),
             (read_log, (process.stderr, self._tail, self.log_file)),
             (write_messages, (process.stdin, self._outbox)),
         )
@@ -162,9 +184,11 @@ class Worker:
         """
         process, self._process = self._process, None
         self._owed.clear()
+        self._outputs.clear()
         self._backlog.clear()
+        self._closed.set()
         if process is not None:
-            self._outbox.put({"type": "shutdown"})
+            self._outbox.put(encode({"type": "shutdown"}))
             self._outbox.put(None)
             bury(process, timeout)
             self._outbox.put(None)
@@ -179,11 +203,11 @@ class Worker:
         """Ask for a motion; `fields` are those of `GenerateRequest`. Returns the request's id.
 
         Without an `output` the motion is written into this worker's own folder, which `stop` and
-        `forget` remove.
+        `forget` remove. Paths may be relative to this process's folder: the worker has another.
         """
         request = self._new_id()
         fields.setdefault("output", str(self.folder(request) / "motion.npz"))
-        return self._send({"type": "generate", "id": request, **fields})
+        return self._send({"type": "generate", "id": request, **absolute(fields)})
 
     def describe(self) -> str:
         """Ask for device, models and versions; `Done.report` brings them. Returns the id."""
@@ -193,7 +217,7 @@ class Worker:
         """Ask to give a request up; its last event follows within `patience` seconds."""
         if request in self._owed and not self._owed[request]:
             self._owed[request] = time.monotonic()
-            self._outbox.put({"type": "cancel", "id": request})
+            self._outbox.put(encode({"type": "cancel", "id": request}))
 
     def folder(self, request: str) -> Path:
         """Return (and make) the folder for one request's files."""
@@ -209,10 +233,11 @@ class Worker:
     # -- events -------------------------------------------------------------------------------
 
     def poll(self) -> list[Event]:
-        """Return what has happened since the last call; never blocks."""
+        """Return what has happened since the last call; never blocks, not even in a flood."""
         events, self._backlog = self._backlog, []
+        self._count_time()
         with contextlib.suppress(queue.Empty):
-            while True:
+            for _ in range(AT_ONCE):
                 events += self._take(self._inbox.get_nowait())
         return events + self._overdue()
 
@@ -253,11 +278,15 @@ class Worker:
 
     def _reset(self) -> None:
         self.ready = None
-        self._inbox: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        self._outbox: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._inbox: queue.Queue[dict[str, Any] | None] = queue.Queue(INBOX)
+        self._outbox: queue.Queue[bytes | None] = queue.Queue()
+        self._closed = threading.Event()  # nobody takes from the inbox any more
         self._tail: collections.deque[str] = collections.deque(maxlen=LOG_LINES)
         self._started = time.monotonic()
-        self._silent_since = 0.0
+        self._output_ended = self._process_ended = 0.0  # monotonic times, 0 while they have not
+        self._polled = time.monotonic()
+        self._silent = self._stalled = 0.0  # seconds seen, while an answer is owed
+        self._furthest = ("", 0.0)
         self._log_reader = None
 
     def _home(self) -> Path:
@@ -269,27 +298,54 @@ class Worker:
         return f"job-{next(self._numbers)}"
 
     def _send(self, request: dict[str, Any]) -> str:
+        try:
+            line = encode(request)
+        except ValueError as error:
+            raise WorkerError(f"The request cannot be sent: {error}.") from error
         self.start()
-        self._owed[request["id"]] = 0.0
-        self._outbox.put(request)
-        return str(request["id"])
+        name = str(request["id"])
+        self._owed[name] = 0.0
+        self._outputs[name] = str(request.get("output") or "")
+        self._outbox.put(line)
+        return name
 
     def _take(self, message: dict[str, Any] | None) -> list[Event]:
         """Turn one message of the reader into events; None is the end of the output."""
         if self._process is None:
             return []
         if message is None:
-            self._silent_since = time.monotonic()
+            self._output_ended = time.monotonic()
             return []
         if message.get("type") == "ready":
             return self._greet(message)
         event = parse_event(message)
+        if message.get("type") == "alive" or (event is not None and event.id in self._owed):
+            self._silent = 0.0
         if event is None or event.id not in self._owed:
-            self._tail.append(f"(ignored) {json.dumps(message)[:200]}")
+            if message.get("type") != "alive":
+                self._tail.append(f"(ignored) {str(message)[:200]}")
             return []
-        if isinstance(event, Terminal):
-            del self._owed[event.id]
-        return [event]
+        if isinstance(event, Progress) and (event.stage, event.fraction) != self._furthest:
+            self._furthest, self._stalled = (event.stage, event.fraction), 0.0
+        return [self._end(event) if isinstance(event, Terminal) else event]
+
+    def _end(self, event: Event) -> Event:
+        """Close a request; a result somewhere else than it was asked for is none."""
+        del self._owed[event.id]
+        asked, self._stalled = self._outputs.pop(event.id, ""), 0.0
+        if isinstance(event, Done) and str(event.output or "") != asked:
+            return nonsense(event.id)
+        return event
+
+    def _count_time(self) -> None:
+        """Count the seconds in which an answer was owed; a machine's sleep counts as one."""
+        now = time.monotonic()
+        passed, self._polled = min(1.0, now - self._polled), now
+        if self._owed and self.ready is not None:
+            self._silent += passed
+            self._stalled += passed
+        else:
+            self._silent = self._stalled = 0.0
 
     def _greet(self, message: dict[str, Any]) -> list[Event]:
         if message.get("protocol") != PROTOCOL:
@@ -303,17 +359,19 @@ class Worker:
         return [self.ready]
 
     def _overdue(self) -> list[Event]:
-        """Kill a process that does not come up, or does not heed a cancel."""
+        """Notice a process that has ended; kill one that does not come up, answer or heed."""
         if self._process is None:
             return []
-        now = time.monotonic()
-        if self._silent_since:
-            code = self._process.poll()
+        now, code = time.monotonic(), self._process.poll()
+        if code is not None:
+            self._process_ended = self._process_ended or now
             reading = self._log_reader is not None and self._log_reader.is_alive()
-            unfinished = code is None or reading  # what the log still holds says why
-            if unfinished and now - self._silent_since < DYING:
-                return []
-            return self._lost(*explain_exit(code, self.log))
+            said_all = self._output_ended and not reading  # what the log still holds says why
+            if self._inbox.empty() and (said_all or now - self._process_ended >= DYING):
+                return self._lost(*explain_exit(code, self.log))
+            return []
+        if self._output_ended and now - self._output_ended >= CLOSING:
+            return self._lost(*explain_exit(None, self.log))
         if self.ready is None and now - self._started > self.ready_within:
             return self._lost(
                 f"The model process was not ready within {self.ready_within:g} seconds.",
@@ -321,6 +379,16 @@ class Worker:
             )
         if any(asked and now - asked > self.patience for asked in self._owed.values()):
             return self._lost("The model process did not heed the cancel and was ended.", "")
+        if self._silent > self.silence:
+            return self._lost(
+                f"The model process gave no sign of life for {self.silence:g} seconds.",
+                "Try again; a machine that is short of memory can stand still for a while.",
+            )
+        if self._stalled > self.stall:
+            return self._lost(
+                f"The model process got no further for {self.stall / 60:.0f} minutes.",
+                "Try a shorter strip, or another device in the preferences.",
+            )
         return []
 
     def _lost(self, message: str, hint: str) -> list[Event]:
@@ -329,11 +397,13 @@ class Worker:
         assert process is not None
         code = process.poll()
         self._outbox.put(None)
+        self._closed.set()
         if code is None:  # a large process takes a while to die: not on the main thread
             process.kill()
             threading.Thread(target=bury, args=(process, 1.0), daemon=True).start()
         self.ready = None
         owed, self._owed = self._owed, {}
+        self._outputs.clear()
         ends: list[Event] = [
             Cancelled(one) if asked else Failed(one, "worker", message, hint)
             for one, asked in owed.items()

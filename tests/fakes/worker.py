@@ -30,6 +30,11 @@ def ready(**changes):
     )
 
 
+def named(request):
+    """Return the name of a request's sound file."""
+    return os.path.basename(request.get("audio", ""))
+
+
 def done(request):
     """End a request well."""
     say(type="done", id=request["id"], output=request.get("output"), report={"seen": request})
@@ -46,10 +51,10 @@ def polite():
         if kind == "cancel" and request["id"] in slow:
             slow.remove(request["id"])
             say(type="cancelled", id=request["id"])
-        elif request.get("audio") == "slow":
+        elif named(request) == "slow":
             slow.append(request["id"])
             say(type="progress", id=request["id"], stage="s", fraction=0.5, seconds_left=1.5)
-        elif request.get("audio") == "bad":
+        elif named(request) == "bad":
             say(type="failed", id=request["id"], kind="audio", message="It is bad.", hint="Fix it.")
         elif kind in ("generate", "describe"):
             done(request)
@@ -160,6 +165,91 @@ def closes_output():
     ready()
     os.close(1)
     time.sleep(120)
+
+
+def stops():
+    """Be stopped in the middle of a job, as by a debugger or a machine that swaps."""
+    import signal
+
+    ready()
+    for _ in requests():
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def beats_for_ever():
+    """Live on with a heartbeat and one progress over and over, and never get further."""
+    ready()
+    for request in requests():
+        while True:
+            say(type="alive")
+            say(type="progress", id=request["id"], stage="s", fraction=0.5, seconds_left=1)
+            time.sleep(0.01)
+
+
+def beats():
+    """Say nothing but a heartbeat for a while, then end well."""
+    ready()
+    for request in requests():
+        if request["type"] == "shutdown":
+            return
+        for _ in range(30):
+            say(type="alive")
+            time.sleep(0.05)
+        done(request)
+
+
+def floods_progress():
+    """Send events faster than anybody can take them, until a cancel is heard."""
+    import threading
+
+    ready()
+    stop = threading.Event()
+
+    def flood(name):
+        number = 0
+        while not stop.is_set():
+            number += 1
+            say(type="progress", id=name, stage="s", fraction=number % 1000 / 1000)
+        say(type="cancelled", id=name)
+
+    for request in requests():
+        if request["type"] == "cancel":
+            stop.set()
+        elif request["type"] == "shutdown":
+            os._exit(0)
+        else:
+            threading.Thread(target=flood, args=(request["id"],)).start()
+
+
+def leaves_a_child():
+    """Die in mid-job while a child of its own keeps the output open."""
+    import subprocess
+
+    ready()
+    for _ in requests():
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(8)"])
+        os._exit(3)
+
+
+def wrong_ends():
+    """End requests with nonsense, each in another way."""
+    ready()
+    odd = [
+        {"report": 5}, {"report": ["a"]}, {"output": 7}, {"output": "/etc/passwd"}, {"output": ""},
+        {"output": ["a"]}, {}, {"output": "a\0b"}, {"output": None, "report": {}},
+    ]  # fmt: skip
+    ends = [{"type": "done", **fields} for fields in odd]
+    ends += [
+        {"type": "failed", "message": {"a": 1}},
+        {"type": "failed"},
+        {"type": "failed", "message": "x" * 100_000, "hint": 10**400},
+    ]
+    for request in requests():
+        if request["type"] == "shutdown":
+            return
+        say(type="progress", id=request["id"], fraction=10**400)
+        say(type="progress", id=request["id"], fraction=[[[]]], stage={"a": 1})
+        say(**(ends.pop(0) | {"id": request["id"]}))
 
 
 def deaf():

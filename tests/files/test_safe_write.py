@@ -60,7 +60,7 @@ def test_devices_pipes_and_folders_are_left_alone(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     for name in ("pipe", "folder"):
-        with pytest.raises(OSError, match="device|directory"):
+        with pytest.raises(OSError, match=r"device|directory"):
             safe_write.write(tmp_path / name, "data")
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
 
@@ -84,7 +84,7 @@ def test_long_names_have_room_for_the_temporary_one(tmp_path: Path) -> None:
     path = tmp_path / ("日" * 83 + ".c.npz")
     safe_write.write(path, "x")
     assert path.read_text() == "x"
-    with pytest.raises(OSError, match="too long|Invalid"):
+    with pytest.raises(OSError, match=r"too long|Invalid"):
         safe_write.write(tmp_path / ("a" * 300), "x")
 
 

@@ -286,14 +286,127 @@ def test_exit_codes_are_put_into_words(code, log, message, hint):
     assert hint in said[1]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_a_stopped_worker_is_waited_for_only_so_long(start):
+    worker = start("stops", silence=0.6)
+    request = worker.generate(audio="a")
+    ended = worker.wait(request, timeout=60)
+    assert isinstance(ended, Failed)
+    assert "no sign of life for 0.6 seconds" in ended.message
+    assert not worker.alive
+
+
+def test_a_heartbeat_is_a_sign_of_life(start):
+    worker = start("beats", silence=0.6)
+    assert isinstance(worker.wait(worker.generate(audio="a"), timeout=60), Done)
+    assert worker.alive
+
+
+def test_a_heartbeat_alone_does_not_hold_a_job_for_ever(start):
+    worker = start("beats_for_ever", stall=0.9)
+    ended = worker.wait(worker.generate(audio="a"), timeout=60)
+    assert "got no further" in ended.message
+
+
+def test_a_flood_of_events_starves_nobody_and_is_not_kept(start):
+    """Each look takes a few milliseconds, memory stays, and a cancel gets through."""
+    worker = start("floods_progress", patience=30.0)
+    request = worker.generate(audio="a")
+    collect(worker, Progress)
+    longest, until = 0.0, time.monotonic() + 1.0
+    while time.monotonic() < until:
+        began = time.perf_counter()
+        worker.poll()
+        longest = max(longest, time.perf_counter() - began)
+        time.sleep(0.005)
+    assert longest < allow(0.1)
+    assert worker._inbox.qsize() <= 1000
+    worker.cancel(request)
+    assert Cancelled(request) in collect(worker, Cancelled)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="handles are not inherited there")
+def test_a_dead_process_is_noticed_within_a_second(start):
+    """Also when a child of its own keeps the output open."""
+    worker = start("leaves_a_child")
+    collect(worker, Ready)
+    request = worker.generate(audio="a")
+    while worker.alive:
+        time.sleep(0.01)
+    began = time.monotonic()
+    assert isinstance(worker.wait(request, timeout=60), Failed)
+    assert time.monotonic() - began < allow(1.0)
+
+
+def test_nonsense_at_the_end_fails_the_request(start):
+    """Every request ends, and nothing but the file that was asked for counts as its result."""
+    worker = start("wrong_ends")
+    for _ in range(12):
+        ended = worker.wait(worker.generate(audio="a"), timeout=60)
+        assert isinstance(ended, Failed), ended
+        assert 0 < len(ended.message) <= 2000
+    assert worker.alive
+
+
+def test_an_exception_nobody_named_ends_the_request(start, monkeypatch):
+    """The thread that reads dies of something new: the job fails with it, at once."""
+    from diffspeaker_blender.worker import wire
+
+    worker = start("polite")
+    collect(worker, Ready)
+
+    def broken(*_arguments):
+        raise OverflowError("int too large")
+
+    monkeypatch.setattr(wire, "_sort", broken)
+    ended = worker.wait(worker.generate(audio="a"), timeout=60)
+    assert isinstance(ended, Failed)
+    assert "int too large" in worker.log
+
+
+def test_a_request_that_json_cannot_say_is_refused_at_once(start):
+    worker = start("polite")
+    for value in (float("nan"), object(), {1, 2}):
+        with pytest.raises(WorkerError, match="cannot be sent"):
+            worker.generate(audio="a", fps=value)
+    assert not worker.busy
+
+
+def test_paths_are_absolute_at_the_door(start, tmp_path, monkeypatch):
+    """The worker runs in another folder: what is named relative to ours is the same file there."""
+    monkeypatch.chdir(tmp_path)
+    worker = start("polite")
+    fields = {"audio": "a.wav", "checkpoint": "m.safetensors", "face": "h.ply", "output": "o.npz"}
+    ended = worker.wait(worker.generate(**fields), timeout=60)
+    assert isinstance(ended, Done)
+    for name, value in fields.items():
+        assert ended.report["seen"][name] == str(tmp_path / value)
+    named = {"audio": "a.wav", "checkpoint": "bundled", "face": "demo"}
+    ended = worker.wait(worker.generate(**named), timeout=60)
+    assert (
+        ended.report["seen"]["checkpoint"] == "bundled" and ended.report["seen"]["face"] == "demo"
+    )
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": "done", "id": "a", "report": 5},
+        {"type": "done", "id": "a", "output": 7},
+        {"type": "failed", "id": "a", "message": 7},
+    ],
+)
+def test_last_events_with_wrong_fields_are_failures(message):
+    assert isinstance(parse_event(message), Failed)
+
+
 @pytest.mark.parametrize(
     "message",
     [
         {"type": "progress", "id": "a", "fraction": "x"},
         {"type": "progress", "id": "a", "fraction": float("nan")},
+        {"type": "progress", "id": "a", "fraction": 10**400},
         {"type": "done", "id": 3},
-        {"type": "done", "id": "a", "report": 5},
-        {"type": "done", "id": "a", "output": 7},
         {"type": "new thing", "id": "a"},
         {},
     ],
