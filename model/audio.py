@@ -6,6 +6,7 @@ n samples   c channels   F frames
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,7 @@ def _open(path: Path) -> Any:
     """Open a sound file with libsndfile, or say in one sentence why that fails."""
     import soundfile
 
-    if not path.exists():
+    if not os.path.lexists(path):  # false for a name too long, too
         raise AudioError(f"There is no sound file {path}.", hint="Choose another file.")
     if not path.is_file():
         raise AudioError(f"{path} is not a file.", hint="Choose a sound file.")

@@ -7,6 +7,7 @@ it must not touch bpy. The timer calls `look`, which mirrors progress and ends t
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -66,8 +67,9 @@ def _carry(chore: _Chore, work: Work) -> None:
         chore.sentence = work(chore.report, chore.stop.is_set)
     except LipSyncError as error:
         chore.error = error
-    except OSError as error:
-        chore.error = LipSyncError(f"{chore.name} failed: {error}.")
+    except Exception as error:  # a thread that ends without a word would pass for a stop
+        traceback.print_exc()
+        chore.error = LipSyncError(f"{chore.name} failed: {type(error).__name__}: {error}.")
 
 
 def busy() -> bool:

@@ -86,7 +86,7 @@ def absolute(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return a request's fields with every path absolute: the worker runs in another folder."""
     own_names = {"checkpoint": ("", "bundled"), "face": ("", "demo")}
     made = dict(fields)
-    for name in ("audio", "output", "checkpoint", "face"):
+    for name in ("audio", "output", "checkpoint", "face", "keep"):
         value = made.get(name)
         if isinstance(value, str) and value and value not in own_names.get(name, ()):
             made[name] = os.path.abspath(value)  # noqa: PTH100 - links stay as they are

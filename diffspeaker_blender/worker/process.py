@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from typing import Any
 from ..errors import SetupError
 
 _UNWANTED = ("PYTHON", "VIRTUAL_ENV", "CONDA", "OCIO", "LD_PRELOAD", "DYLD_INSERT", "__PYVENV")
+
+LINGER = 60.0  # seconds that a command may live on after it closed its output
+LONGEST_LINE = 2**16  # bytes of its output taken as one line
 
 _WINDOWS_CODES = {
     0xC0000005: "crashed (access violation)",
@@ -120,17 +124,32 @@ def carry(
         with contextlib.suppress(queue.Empty):
             line = lines.get(timeout=0.2)
             if line is None:
-                return Answer(process.wait(), tuple(words))
+                return Answer(_end(process, cancelled), tuple(words))
             words.append(line)
             hear(line)
 
 
+def _end(process: subprocess.Popen[bytes], cancelled: Callable[[], bool]) -> int:
+    """Return the exit code of a process that has closed its output; it may not live on long."""
+    until = time.monotonic() + LINGER
+    while process.poll() is None:
+        if cancelled() or time.monotonic() > until:
+            process.kill()
+            bury(process, 1.0)
+            break
+        time.sleep(0.05)
+    code = process.poll()
+    return -9 if code is None else code
+
+
 def _read(process: subprocess.Popen[bytes], lines: queue.Queue[str | None]) -> None:
     assert process.stdout is not None
-    with process.stdout as stream:
-        for line in stream:
-            lines.put(line.decode("utf-8", "replace").rstrip())
-    lines.put(None)
+    try:
+        with process.stdout as stream:
+            while line := stream.readline(LONGEST_LINE):
+                lines.put(line.decode("utf-8", "replace").rstrip())
+    finally:
+        lines.put(None)
 
 
 def explain_exit(code: int | None, log: str = "") -> tuple[str, str]:

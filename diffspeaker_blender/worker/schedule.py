@@ -11,6 +11,7 @@ from __future__ import annotations
 import enum
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,7 @@ class State(enum.Enum):
     FAILED = "failed"
 
 
+READING = 600.0  # seconds that reading a result may take; a dead disk never answers
 ENDED = (State.READY, State.CANCELLED, State.FAILED)
 
 
@@ -40,6 +42,7 @@ class Task:
     """One request on its way; `fields` are those of `generate`, or None to ask for `describe`.
 
     payload: whatever the caller needs again at the end.
+    reading_since: monotonic time at which reading began.
     on_end: called at the end in place of what is done with a motion.
     fraction: 0..1 of the whole; seconds_left: None while unknown.
     result: what `read` made of the written file; report: what the worker says about it.
@@ -55,6 +58,7 @@ class Task:
     result: Any = None
     report: dict[str, Any] = field(default_factory=dict)
     error: LipSyncError | None = None
+    reading_since: float = 0.0
     on_end: Callable[[Task], None] | None = None
 
     @property
@@ -130,6 +134,8 @@ class Schedule:
         for task in self.tasks:
             if task.state is State.WAITING:
                 self._start(task)
+            elif task.state is State.READING and time.monotonic() - task.reading_since > READING:
+                task.fail(LipSyncError("The result could not be read in time.", "Try again."))
         ended = [task for task in self.tasks if task.ended]
         self.tasks = [task for task in self.tasks if not task.ended]
         if self.tasks or ended:
@@ -199,17 +205,21 @@ class Schedule:
     def _read(self, task: Task, lane: _Lane, event: Done) -> None:
         """Read the written file in a thread, so that a large one cannot stall the caller."""
         task.state, task.stage = State.READING, "Reading"
+        task.reading_since = time.monotonic()
 
         def work() -> None:
             try:
                 if event.output is None:
                     raise LipSyncError("The worker names no result file.")
                 task.result = self.read(event.output, task.payload)
-            except (LipSyncError, OSError, ValueError) as error:
-                if not isinstance(error, LipSyncError):
-                    error = LipSyncError(f"The result is unreadable: {error}")
+            except LipSyncError as error:
                 if not task.ended:
                     task.fail(error)
+            except Exception as error:  # a thread that ends without a word would hang the queue
+                traceback.print_exc()
+                reason = f"{type(error).__name__}: {str(error)[:200]}"
+                if not task.ended:
+                    task.fail(LipSyncError(f"The result is unreadable ({reason}).", "Try again."))
             else:
                 if not task.ended:
                     task.state = State.READY

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from .. import __version__, audio
-from ..errors import DeviceError, FaceError
+from ..errors import DeviceError, FaceError, RequestError
 from ..motion import Motion
 from ..network.checkpoint import read_spec
 from ..progress import Course, Progress
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GenerateRequest", "generate"]
 
+MOST_FRAMES = 1_000_000  # four hours at 60 frames a second, and some to spare
 SHORTEST = 0.5  # seconds a model is given at least; shorter speech is followed by silence
 
 
@@ -118,7 +119,14 @@ def _timing(request: GenerateRequest, loaded: Loaded, duration: float) -> tuple[
     if request.fps is None and spec.alignment == "published":
         samples = max(1, round(duration * audio.RATE))
         return max(1, loaded.model.frames(samples)), fps
-    return max(1, int(np.ceil(duration * fps - 1e-6))), fps
+    frames = max(1, int(np.ceil(duration * fps - 1e-6)))
+    if frames > MOST_FRAMES:
+        raise RequestError(
+            f"fps is {fps:g}: {duration:.0f} s would have {frames:,} frames; "
+            f"the most is {MOST_FRAMES:,}.",
+            hint="Ask for fewer frames a second, or cut the sound.",
+        )
+    return frames, fps
 
 
 def _fit(

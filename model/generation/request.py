@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -87,44 +86,64 @@ class GenerateRequest:
 
 def _between(name: str, value: float | None, low: float, high: float) -> None:
     if value is not None and not low <= value <= high:
-        raise RequestError(f"{name} is {value:g}; it must be from {low:g} to {high:g}.")
+        raise RequestError(f"{name} is {_shown(value)}; it must be from {low:g} to {high:g}.")
+
+
+LONGEST_TEXT = 4096  # characters; no system has longer paths that open
+LATEST = 1e6  # seconds into a file, or before it
+
+
+def _shown(value: Any) -> str:
+    """Return a value as an error message may show it."""
+    try:
+        return f"{value!r:.50}"
+    except (ValueError, RecursionError):  # an integer of more digits than Python prints
+        return f"a {type(value).__name__}"
 
 
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str) or "\0" in value:
-        raise RequestError(f"{name} must be a text, not {value!r:.50}.")
+        raise RequestError(f"{name} must be a text, not {_shown(value)}.")
+    if len(value) > LONGEST_TEXT:
+        raise RequestError(f"{name} is longer than {LONGEST_TEXT:,} characters.")
     return value
 
 
 def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise RequestError(f"{name} must be a number, not {value!r:.50}.")
+    wrong = isinstance(value, bool) or not isinstance(value, int | float)
+    if wrong or not -1e300 < value < 1e300:  # false for NaN, too
+        raise RequestError(f"{name} must be a number, not {_shown(value)}.")
     return float(value)
 
 
 def _whole(name: str, value: Any) -> int:
     number = _number(name, value)
     if number != int(number):
-        raise RequestError(f"{name} must be a whole number, not {value!r:.50}.")
+        raise RequestError(f"{name} must be a whole number, not {_shown(value)}.")
     return int(value)
 
 
 def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise RequestError(f"{name} must be true or false, not {value!r:.50}.")
+        raise RequestError(f"{name} must be true or false, not {_shown(value)}.")
     return value
 
 
 def _span(name: str, value: Any) -> tuple[float, float]:
     if not isinstance(value, list | tuple) or len(value) != 2:
-        raise RequestError(f"{name} must be [start, duration] in seconds, not {value!r:.50}.")
-    return _number(name, value[0]), _number(name, value[1])
+        raise RequestError(f"{name} must be [start, duration] in seconds, not {_shown(value)}.")
+    start, duration = _number(name, value[0]), _number(name, value[1])
+    if abs(start) > LATEST or abs(duration) > LATEST:
+        raise RequestError(f"{name} is [{start:g}, {duration:g}]; that is beyond any recording.")
+    return start, duration
 
 
 def _style(name: str, value: Any) -> Style:
     if isinstance(value, dict):
+        if len(value) > 1000:
+            raise RequestError(f"{name} mixes more than 1,000 styles.")
         return {_text(name, key): _number(name, weight) for key, weight in value.items()}
-    return value if isinstance(value, str) else _whole(name, value)
+    return _text(name, value) if isinstance(value, str) else _whole(name, value)
 
 
 def _optional(check: Any) -> Any:

@@ -10,6 +10,7 @@ fit (Umeyama 1991, eqs. 34-42) says how, and its residual tells another head fro
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def read(path: str | Path) -> Face:
     )
     if reader is None:
         raise FaceError(f"{path.name} is no .ply, .obj or .npz head.", hint="Convert it to one.")
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - False for a name too long, too
         raise FaceError(f"There is no head file {path}.", hint="Choose another file.")
     try:
         vertices, triangles = reader(path)

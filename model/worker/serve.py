@@ -1,6 +1,6 @@
 """Requests in on standard input, events out on standard output, one JSON object a line.
 
-    generate, describe, cancel, shutdown  →  ready, progress, done | cancelled | failed
+    generate, describe, cancel, shutdown  →  ready, alive, progress, done | cancelled | failed
 
 Requests are answered one after the other; every request ends in exactly one of done, cancelled or
 failed. A thread reads, so that a cancel is heard while the main thread computes. The end of the
@@ -30,6 +30,7 @@ PROTOCOL = 1
 LONGEST_LINE = 2**20  # bytes of a request
 GRACE = 3.0  # seconds a job in progress gets to notice that the process is to end
 PROGRESS_EVERY = 0.05  # seconds
+HEARTBEAT = 5.0  # seconds between signs of life while a request is open
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,9 +90,15 @@ class Service:
         try:
             for line in _lines(stream):
                 self._sort(line)
-        except OSError:
+        except Exception:  # whatever it is: a process that hears nothing any more has to end
             traceback.print_exc()
         self.close(0)
+
+    def beat(self) -> None:
+        """Say again and again that the process lives, while it owes an answer."""
+        while not self._closing.wait(HEARTBEAT):
+            if self._open:
+                self._emit({"type": "alive"})
 
     def _sort(self, line: bytes | None) -> None:
         try:
@@ -144,6 +151,7 @@ class Service:
         session = Session(arguments.device, keep=arguments.keep, cache=arguments.cache)
         ready = {"type": "ready", "protocol": PROTOCOL, "version": __version__, "pid": os.getpid()}
         self._emit(ready)
+        threading.Thread(target=self.beat, daemon=True).start()
         while not self._closing.is_set():
             message = self._requests.get()
             if message is not None:
@@ -165,7 +173,7 @@ class Service:
             event = _failure(error)
         except MemoryError:
             event = _failure(ModelError("Memory ran out.", "Close other programs, then try again."))
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # some libraries exit where they should raise
             traceback.print_exc()
             event = _failure(_unexpected(error))
         with self._writing:
@@ -216,7 +224,12 @@ class Service:
         self._emit(event)
 
     def _emit(self, event: dict[str, Any]) -> None:
-        line = json.dumps(_plain(event), allow_nan=False).encode("ascii") + b"\n"
+        try:
+            line = json.dumps(_plain(event), allow_nan=False).encode("ascii") + b"\n"
+        except (ValueError, TypeError, RecursionError, OverflowError) as error:
+            traceback.print_exc()
+            told = _failure(_unexpected(error)) | {"id": event.get("id", "")}
+            line = json.dumps(told).encode("ascii") + b"\n"
         try:
             with self._writing:
                 while line:
@@ -256,7 +269,7 @@ def _failure(error: ModelError) -> dict[str, Any]:
     return {"type": "failed", "kind": error.kind, **words}
 
 
-def _unexpected(error: Exception) -> ModelError:
+def _unexpected(error: BaseException) -> ModelError:
     """Put a programming error into one sentence; its traceback is in the log."""
     what = " ".join(str(error).split())[:200]
     found = ModelError(

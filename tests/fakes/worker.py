@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 
 PROTOCOL = 1
 
@@ -32,7 +33,7 @@ def ready(**changes):
 
 def named(request):
     """Return the name of a request's sound file."""
-    return os.path.basename(request.get("audio", ""))
+    return Path(request.get("audio", "")).name
 
 
 def done(request):

@@ -65,11 +65,18 @@ def test_claims_are_refused(tmp_path: Path, what: str) -> None:
 def test_headers_are_matched_not_evaluated(tmp_path: Path) -> None:
     """What is no plain array's header is left out, whatever it would do."""
     odd = {
-        "deep": entry("(" * 3000), "power": entry("(9**99999999,)"), "minus": entry("(-1,)"),
-        "record": entry("(1,)", "[('a', '<f8')]"), "object": entry("(1,)", "'|O'"),
-        "none": b"", "digits": entry("(" + "1" * 3000 + "x,)"), "long": entry("(1,)" + " " * 60000), "fine": entry("(1,)", body=bytes(8)),
-        "dtype": entry("(1,)", "'<f3'"), "what": b"hello",
-    }  # fmt: skip
+        "deep": entry("(" * 3000),
+        "power": entry("(9**99999999,)"),
+        "minus": entry("(-1,)"),
+        "record": entry("(1,)", "[('a', '<f8')]"),
+        "object": entry("(1,)", "'|O'"),
+        "nothing": b"",
+        "digits": entry("(" + "1" * 3000 + "x,)"),
+        "long": entry("(1,)" + " " * 60000),
+        "fine": entry("(1,)", body=bytes(8)),
+        "no such kind": entry("(1,)", "'<f3'"),
+        "text": b"hello",
+    }
     assert list(read_npz(packed(tmp_path / "a.npz", odd))) == ["fine"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +146,36 @@ def test_a_worker_that_cannot_start_fails_the_task(fields):
     task = schedule.add(Task(fields))
     assert finish(schedule) == [task]
     assert task.state is State.FAILED
+
+
+@pytest.mark.parametrize("error", [OverflowError("x"), zlib.error("bad"), RecursionError()])
+def test_whatever_reading_raises_fails_the_task(opened, fields, error, capsys):
+    """An exception that nobody named must not leave the panel busy for ever."""
+
+    def broken(_path, _payload):
+        raise error
+
+    schedule = opened()
+    schedule.read = broken
+    task = schedule.add(Task(dict(fields)))
+    finish(schedule)
+    assert task.state is State.FAILED
+    assert type(error).__name__ in task.error.message
+    assert type(error).__name__ in capsys.readouterr().err
+    schedule.read = read
+    assert finish_one(schedule, fields).state is State.READY
+
+
+def test_reading_that_never_ends_is_given_up(opened, fields, monkeypatch):
+    """A dead network disk answers never; the queue goes on."""
+    monkeypatch.setattr("diffspeaker_blender.worker.schedule.READING", 0.2)
+    schedule = opened()
+    schedule.read = lambda _path, _payload: time.sleep(5)
+    task = schedule.add(Task(dict(fields)))
+    finish(schedule)
+    assert "not be read in time" in task.error.message
+    schedule.read = read
+    assert finish_one(schedule, fields).state is State.READY
 
 
 def test_stop_leaves_no_process(opened, fields):

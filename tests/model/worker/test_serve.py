@@ -143,6 +143,17 @@ def test_the_same_seed_gives_the_same_motion_warm_and_cold(worker, world):
         ({"span": [50, 1]}, "audio", "ends before"),
         ({"span": [0, 0]}, "audio", "no length"),
         ({"output": "/no/such/folder/out.npz"}, "output", "could not be written"),
+        ({"seed": -1}, "request", "seed"),
+        ({"seed": 10**400}, "request", "seed"),
+        ({"fps": 10**400}, "request", "fps"),
+        ({"intensity": -0.1}, "request", "intensity"),
+        ({"tolerance": 0}, "request", "tolerance"),
+        ({"span": [0, 1e7]}, "request", "span"),
+        ({"style": {"calm": 1e301}}, "request", "style"),
+        ({"checkpoint": "x" * 5000}, "request", "checkpoint"),
+        ({"checkpoint": "/" + "x" * 300 + ".safetensors"}, "checkpoint", "missing"),
+        ({"audio": "/" + "x" * 300 + ".wav"}, "audio", "no sound file"),
+        ({"face": "/" + "x" * 300 + ".ply"}, "face", "no head file"),
     ],
 )
 def test_a_bad_request_is_one_sentence_and_the_worker_lives(worker, world, fields, kind, words):
@@ -202,6 +213,12 @@ def test_jobs_wait_their_turn_and_can_be_cancelled_there(worker, world):
         (b'{"type": "cancel", "id": "never"}', "no request 'never'"),
         (b"[" * 100_000, "not valid JSON"),
         (b"\xff\xfe{}", "not valid JSON"),
+        (b'{"type": "generate", "id": "a", "audio": "x", "fps": NaN}', "fps must be a number"),
+        (
+            b'{"type": "generate", "id": "a", "audio": "x", "seed": 1' + b"0" * 5000 + b"}",
+            "valid JSON",
+        ),
+        (b'{"type": "generate", "id": "a", "audio": "x", "fps": -Infinity}', "fps must be"),
         (b'{"type": "generate", "id": "a", "audio": "x\\u0000y"}', "must be a text"),
     ],
 )
@@ -212,6 +229,14 @@ def test_lines_that_are_no_requests_are_answered_and_survived(pipe, line, words)
     assert words in event["message"]
     send(pipe, {"type": "describe", "id": "after"})
     assert hear(pipe, "done")["id"] == "after"
+
+
+def test_a_silent_job_has_a_heartbeat(pipe, world):
+    """While an answer is owed, a sign of life comes at least every few seconds."""
+    send(pipe, {"type": "generate", "id": "a", "audio": world["long"], "checkpoint": world["slow"]})
+    assert hear(pipe, "alive") == {"type": "alive"}
+    send(pipe, {"type": "cancel", "id": "a"})
+    assert hear(pipe, "cancelled")["id"] == "a"
 
 
 def test_a_line_of_100_megabytes_is_refused_in_little_memory(pipe):
