@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import bpy
 
@@ -25,12 +26,13 @@ from ..character import demo_head, head
 from ..errors import LipSyncError
 from ..export import export
 from ..jobs import placing
-from ..jobs.plan import Placement
+from ..jobs.plan import Form, Place, Placement
 from ..motion import motion
 from ..settings import machine
 from ..sound import sources
 from ..worker import model_files
 from ..worker.client import Worker
+from ..worker.request import SpeechRequest
 from ..worker.schedule import Schedule, State, Task
 from . import lines as batch
 from .lines import DEMO_HEAD, Line, Report
@@ -165,14 +167,16 @@ class _Run:
                 return
             clip = sources.file_clip(line.audio)
             folder = Path(tempfile.mkdtemp(dir=self.folder))
-            fields = clip.request(folder) | self._fields(line) | {"output": str(folder / "m.npz")}
+            request = SpeechRequest(
+                **clip.request(folder), **self._fields(line), output=str(folder / "m.npz")
+            )
         except (LipSyncError, OSError) as error:
             self._tell(line, "failed", str(error))
             return
-        task = self.schedule.add(Task(fields, (line, clip, digest)))
+        task = self.schedule.add(Task(request.fields(), (line, clip, digest)))
         self.started[id(task)] = time.monotonic()
 
-    def _fields(self, line: Line) -> dict[str, object]:
+    def _fields(self, line: Line) -> dict[str, Any]:
         model = model_files.find(line.model or model_files.BUNDLED, machine.models_folder())
         return {
             "checkpoint": model.checkpoint if model else (line.model or model_files.BUNDLED),
@@ -242,23 +246,11 @@ class _Run:
         rate = sources.scene_fps(scene)
         scene.frame_start, scene.frame_end = 1, math.ceil(_FRAME + clip.duration * rate)
         _add_strip(scene, line.audio)
-        placement = Placement(
-            scene=scene.name,
-            head=target.name,
-            clip=line.audio.stem,
-            start=_FRAME / rate,
-            duration=clip.duration,
-            fps=rate,
-            unit=head.millimetres(target, scene),
-            keys=tuple(target.data.shape_keys.key_blocks.keys()) if target.data.shape_keys else (),
-            strip="",
-            handle=0.0,
-            mode=_MODES[self.given.keys],
-            nla=False,
-            tolerance=self.given.thin,
-            intensity=self.given.intensity,
-            folder=None,
+        form = Form(
+            _MODES[self.given.keys], tolerance=self.given.thin, intensity=self.given.intensity
         )
+        place = Place(line.audio.stem, _FRAME / rate, clip.duration)
+        placement = Placement.of(target, scene, place, form)
         full, shaped = placing.prepare(result, placement)
         return placing.place(full, shaped, placement)
 

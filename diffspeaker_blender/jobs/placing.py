@@ -50,16 +50,17 @@ def read(path: Path, placement: Placement | None) -> tuple[Motion, Shaped | None
 
 def prepare(result: Motion, placement: Placement) -> tuple[Motion, Shaped | None]:
     """Return the motion as the head takes it and its keys: all that can be done without bpy."""
-    if placement.mode == "cache":
+    form = placement.form
+    if form.mode == "cache":
         return result, None
     full = keys.with_parts(result, placement.keys)
     recipe = Recipe(
-        keys.mode_for(placement.mode, full.names, placement.followed),
-        placement.tolerance,
-        placement.start * placement.fps,
+        keys.mode_for(form.mode, full.names, placement.followed),
+        form.tolerance,
+        placement.place.start * placement.fps,
         placement.fps,
         placement.unit,
-        Adjustments(intensity=placement.intensity),
+        Adjustments(intensity=form.intensity),
     )
     return full, keys.shape(full, recipe)
 
@@ -77,19 +78,19 @@ def place(result: Motion, shaped: Shaped | None, placement: Placement) -> Placed
             "Undo its removal or its new name, or pick another head, and generate again.",
         )
     start = first_frame(scene, placement)
-    if placement.mode == "cache":
+    if placement.form.mode == "cache":
         return _place_cache(result, placement, target, scene, start)
-    adjustments = Adjustments(intensity=placement.intensity)
+    adjustments = Adjustments(intensity=placement.form.intensity)
     edited = clips.edited(target, placement.clip)
     applied = clips.apply_motion(
         target,
         result,
-        mode=placement.mode,
+        mode=placement.form.mode,
         start_frame=start,
-        nla=placement.nla,
+        nla=placement.form.nla,
         clip=placement.clip,
         scene=scene,
-        tolerance=placement.tolerance,
+        tolerance=placement.form.tolerance,
         adjustments=adjustments,
         shaped=shaped,
     )
@@ -121,16 +122,16 @@ def _edits_replaced(names: tuple[str, ...]) -> tuple[Finding, ...]:
 
 def first_frame(scene: bpy.types.Scene, placement: Placement) -> float:
     """Return the frame at which the sound begins, also when its strip was moved meanwhile."""
-    start = placement.start * sources.scene_fps(scene)
-    strip = plan.strip_named(scene, placement.strip)
-    return start if strip is None else start + (plan.left_frame(strip) - placement.handle)
+    start = placement.place.start * sources.scene_fps(scene)
+    strip = plan.strip_named(scene, placement.place.strip)
+    return start if strip is None else start + (plan.left_frame(strip) - placement.place.handle)
 
 
 def sync(
     scene: bpy.types.Scene, placement: Placement, frames: tuple[int, int], start: float
 ) -> str:
     """Say whether the keys span the sound: to half a frame at its start, to two at its end."""
-    length = placement.duration * sources.scene_fps(scene)
+    length = placement.place.duration * sources.scene_fps(scene)
     early, late = frames[0] - start, frames[1] - (start + length)
     if abs(early) <= 1.0 and abs(late) <= 2.0:
         return "sound in sync"
@@ -154,7 +155,7 @@ def _place_cache(
 ) -> Placed:
     """Write a PC2 file and play it on the head."""
     fps = sources.scene_fps(scene)
-    shown = adjust.adjust(result, Adjustments(intensity=placement.intensity))
+    shown = adjust.adjust(result, Adjustments(intensity=placement.form.intensity))
     path = cache_path(placement)
     machine.made(path.parent)
     template, _triangles = head.face_arrays(target)

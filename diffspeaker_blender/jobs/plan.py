@@ -23,44 +23,95 @@ from ..settings.choices import Choices
 from ..sound import sources as audio
 from ..sound.sources import AudioClip
 from ..worker import model_files
+from ..worker.request import SpeechRequest
 from ..worker.schedule import Task
 from . import live
 
-_MODES = {"NAMED": "named", "COMPACT": "compact", "FRAMES": "every frame", "CACHE": "cache"}
+MODES = {"NAMED": "named", "COMPACT": "compact", "FRAMES": "every frame", "CACHE": "cache"}
+"""What is chosen → how keys are made, in the words of `animation`."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """In what form a result is written.
+
+    mode: "named", "compact", "every frame" or "cache".
+    nla: in an action of its own on an NLA track.
+    tolerance: millimetres that thinning may cost; 0 keeps every key.
+    intensity: strength of the whole result.
+    """
+
+    mode: str
+    nla: bool = False
+    tolerance: float = 0.0
+    intensity: float = 1.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a result goes on the timeline.
+
+    clip: name of the result on the head.
+    start, duration: seconds on the scene's timeline.
+    strip, handle: name of the first strip and the frame it began at, to follow it when it is moved
+    while the model works; "" when the sound is no strip.
+    """
+
+    clip: str
+    start: float
+    duration: float
+    strip: str = ""
+    handle: float = 0.0
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Say where a result goes.
+    """Say where a result goes and in what form, by names and by what a thread must know.
 
-    scene, head, clip: names; the clip's is also the name of the result on the head.
-    start, duration: seconds on the scene's timeline.
+    scene, head: names.
     fps: frames a second of the scene; unit: millimetres of the mesh's unit; keys: names of the
-    head's shape keys. As they were at the click, so that a thread can make the keys ready.
-    strip, handle: name of the first strip and the frame it began at, to follow it when it is moved
-    while the model works; "" when the sound is no strip.
-    mode: "named", "compact", "every frame" or "cache".
-    tolerance: millimetres that thinning may cost; 0 keeps every key.
+    head's shape keys; followed: those that move something else, such as its teeth. As they were at
+    the click, so that a thread can make the keys ready.
     folder: the task's own files, removed when it ends; None when there are none.
-    followed: names of the head's keys that move something else, such as its teeth.
     """
 
     scene: str
     head: str
-    clip: str
-    start: float
-    duration: float
+    place: Place
+    form: Form
     fps: float
     unit: float
     keys: tuple[str, ...]
-    strip: str
-    handle: float
-    mode: str
-    nla: bool
-    tolerance: float
-    intensity: float
-    folder: Path | None
-    followed: frozenset[str] = frozenset()
+    followed: frozenset[str]
+    folder: Path | None = None
+
+    @classmethod
+    def of(
+        cls,
+        target: bpy.types.Object,
+        scene: bpy.types.Scene,
+        place: Place,
+        form: Form,
+        folder: Path | None = None,
+    ) -> Placement:
+        """Return the placement on a head as it is now, in a scene as it is now."""
+        keys = target.data.shape_keys
+        return cls(
+            scene.name,
+            target.name,
+            place,
+            form,
+            fps=audio.scene_fps(scene),
+            unit=head.millimetres(target, scene),
+            keys=tuple(keys.key_blocks.keys()) if keys is not None else (),
+            followed=frozenset(clips.followed(target)),
+            folder=folder,
+        )
+
+    @property
+    def clip(self) -> str:
+        """Name of the result on the head."""
+        return self.place.clip
 
 
 def chosen_for(context: bpy.types.Context, operator: Any = None) -> SimpleNamespace:
@@ -186,65 +237,31 @@ def _task(
 ) -> Task:
     folder = Path(tempfile.mkdtemp(prefix="task-", dir=machine.work_folder()))
     scene = audio.sequencer_scene(context) or context.scene
-    fields = clip.request(folder) | {
-        "checkpoint": model.checkpoint if model else chosen.model,
-        "face": str(head.write_face(target, folder / "face.npz")),
-        "style": _style(chosen) if model else None,
-        "steps": chosen.steps or None,
-        "sampler": None if chosen.sampler == "DEFAULT" else chosen.sampler,
-        "guidance": chosen.guidance or None,
-        "expression": chosen.expression,
-        "gate": None if chosen.gate else False,  # None: as fits the model
-        "seed": chosen.seed,
-        "tolerance": chosen.tolerance,
-        "detail": chosen.detail,
-        "device": machine.get().device,
-        "output": str(folder / "motion.npz"),
-    }
-    placement = Placement(
-        scene=scene.name,
-        head=target.name,
-        clip=clip.name,
-        start=clip.start,
-        duration=clip.duration,
-        **_measures(target, scene),
-        strip=strip,
-        handle=handle,
-        mode=_MODES[chosen.output],
-        nla=chosen.nla,
-        tolerance=chosen.thin_tolerance if chosen.thin else 0.0,
-        intensity=chosen.intensity,
-        folder=folder,
+    request = SpeechRequest(
+        **clip.request(folder),
+        face=str(head.write_face(target, folder / "face.npz")),
+        output=str(folder / "motion.npz"),
+        checkpoint=model.checkpoint if model else chosen.model,
+        style=_style(chosen) if model else None,
+        steps=chosen.steps or None,
+        sampler=None if chosen.sampler == "DEFAULT" else chosen.sampler,
+        guidance=chosen.guidance or None,
+        expression=chosen.expression,
+        gate=None if chosen.gate else False,  # None: as fits the model
+        seed=chosen.seed,
+        tolerance=chosen.tolerance,
+        detail=chosen.detail,
+        device=machine.get().device,
     )
-    return Task(fields, placement)
+    place = Place(clip.name, clip.start, clip.duration, strip, handle)
+    placement = Placement.of(target, scene, place, form_of(chosen), folder)
+    return Task(request.fields(), placement)
 
 
-def placement_for_file(
-    context: bpy.types.Context,
-    target: bpy.types.Object,
-    *,
-    clip: str,
-    start_frame: float,
-    seconds: float,
-) -> Placement:
-    """Return a placement for a motion that already lies in a file, as the scene's choices say."""
-    chosen = chosen_for(context)
-    scene = audio.sequencer_scene(context) or context.scene
-    return Placement(
-        scene=scene.name,
-        head=target.name,
-        clip=clip,
-        start=start_frame / audio.scene_fps(scene),
-        duration=seconds,
-        **_measures(target, scene),
-        strip="",
-        handle=0.0,
-        mode=_MODES[chosen.output],
-        nla=chosen.nla,
-        tolerance=chosen.thin_tolerance if chosen.thin else 0.0,
-        intensity=chosen.intensity,
-        folder=None,
-    )
+def form_of(chosen: SimpleNamespace) -> Form:
+    """Return the form that the choices ask for."""
+    thinned = chosen.thin_tolerance if chosen.thin else 0.0
+    return Form(MODES[chosen.output], chosen.nla, thinned, chosen.intensity)
 
 
 def sound_of(context: bpy.types.Context, target: bpy.types.Object) -> AudioClip | None:
@@ -266,17 +283,6 @@ def strip_named(scene: bpy.types.Scene, name: str) -> Any | None:
         return None
     every = editor.strips_all if hasattr(editor, "strips_all") else editor.sequences_all
     return every.get(name)
-
-
-def _measures(target: bpy.types.Object, scene: bpy.types.Scene) -> dict[str, Any]:
-    """Return what a thread must know of the head and the scene to make keys ready."""
-    keys = target.data.shape_keys
-    return {
-        "fps": audio.scene_fps(scene),
-        "unit": head.millimetres(target, scene),
-        "keys": tuple(keys.key_blocks.keys()) if keys is not None else (),
-        "followed": frozenset(clips.followed(target)),
-    }
 
 
 def _style(chosen: SimpleNamespace) -> str | dict[str, float] | None:

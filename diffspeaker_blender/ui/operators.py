@@ -22,7 +22,7 @@ from ..jobs import live, placing, plan, queue, status
 from ..motion import motion
 from ..settings import choices, machine
 from ..settings.choices import Choices
-from ..sound import sources as audio
+from ..sound import sources
 
 
 def refuse(operator: bpy.types.Operator, error: LipSyncError) -> set[str]:
@@ -154,12 +154,13 @@ class DIFFSPEAKER_OT_apply(bpy.types.Operator):
     def _place_file(self, context: bpy.types.Context) -> placing.Placed:
         path = Path(bpy.path.abspath(self.filepath))
         result = motion.load(path)
-        where = plan.placement_for_file(
-            context,
+        scene = sources.sequencer_scene(context) or context.scene
+        start = self.start_frame / sources.scene_fps(scene)
+        where = plan.Placement.of(
             plan.find_head(context, self.head),
-            clip=self.clip or path.stem,
-            start_frame=self.start_frame,
-            seconds=len(result.weights) / result.fps,
+            scene,
+            plan.Place(self.clip or path.stem, start, len(result.weights) / result.fps),
+            plan.form_of(plan.chosen_for(context)),
         )
         full, shaped = placing.prepare(result, where)
         return placing.place(full, shaped, where)
@@ -213,7 +214,7 @@ class DIFFSPEAKER_OT_export(bpy.types.Operator, ExportHelper):
                 path,
                 with_audio=sound,
                 nonnegative=self.nonnegative,
-                scene=audio.sequencer_scene(context),
+                scene=sources.sequencer_scene(context),
             )
         except LipSyncError as error:
             return refuse(self, error)

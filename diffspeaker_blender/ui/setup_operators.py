@@ -21,6 +21,7 @@ from ..settings import machine
 from ..worker import model_files, runtime
 from ..worker.client import package_root, worker_command
 from ..worker.process import carry
+from ..worker.request import SpeechRequest
 from ..worker.schedule import Task
 from . import report
 from .operators import refuse
@@ -216,13 +217,13 @@ class DIFFSPEAKER_OT_check_setup(bpy.types.Operator):
         machine.require_runtime()
         folder = Path(tempfile.mkdtemp(prefix="check-", dir=machine.work_folder()))
         payload = SimpleNamespace(clip="Set-up check", folder=folder)
-        fields = {
-            "audio": str(package_root() / "model" / "samples" / "vivian.flac"),
-            "span": [1.5, 1.0],
-            "face": "demo",
-            "device": machine.get().device,
-            "output": str(folder / "motion.npz"),
-        }
+        request = SpeechRequest(
+            str(package_root() / "model" / "samples" / "vivian.flac"),
+            face="demo",
+            output=str(folder / "motion.npz"),
+            span=(1.5, 1.0),
+            device=machine.get().device,
+        )
         found = report.Findings(began=time.monotonic())
 
         def described(task: Task) -> None:
@@ -235,7 +236,7 @@ class DIFFSPEAKER_OT_check_setup(bpy.types.Operator):
             say(report.verdict(found))
 
         describe = Task(None, SimpleNamespace(clip=payload.clip, folder=None), on_end=described)
-        return [describe, Task(fields, payload, on_end=spoken)]
+        return [describe, Task(request.fields(), payload, on_end=spoken)]
 
 
 def _tell(text: str) -> None:
