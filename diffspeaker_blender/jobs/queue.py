@@ -6,6 +6,7 @@ that one undo step takes it back. In scripts and in background, where no timer f
 same in a loop.
 """
 
+# mypy: disable-error-code="valid-type,no-any-return"
 from __future__ import annotations
 
 import itertools
@@ -15,12 +16,16 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import bpy
+from bpy.props import FloatProperty, IntProperty, StringProperty
 
 from ..errors import LipSyncError
+from ..motion import motion
 from ..settings import machine
+from ..sound import sources
 from ..worker.schedule import Schedule, State, Task
-from . import placing, status, timer
+from . import placing, plan, status, timer
 from .placing import Placed
+from .status import refuse
 
 TICK = 0.05  # seconds between polls while something is under way
 IDLE_TICK = 2.0  # seconds between polls of a warm worker that has nothing to do
@@ -179,7 +184,7 @@ def _finish(task: Task) -> None:
         _ready[number] = task
         try:
             with bpy.context.temp_override(window=status.window()):
-                bpy.ops.diffspeaker.apply("EXEC_DEFAULT", True, task=number)
+                bpy.ops.diffspeaker.apply("EXEC_DEFAULT", True, task=number)  # one undo step
         except RuntimeError as error:
             status.say(str(error).removeprefix("Error: ").strip(), "", "ERROR")
         finally:
@@ -208,6 +213,56 @@ def _tidy(task: Task) -> None:
         shutil.rmtree(task.payload.folder, ignore_errors=True)
 
 
+# --- writing what is ready ------------------------------------------------------------------------
+
+
+class DIFFSPEAKER_OT_apply(bpy.types.Operator):
+    """Write a finished motion on its head"""
+
+    bl_idname = "diffspeaker.apply"
+    bl_label = "Lip-Sync"
+    bl_options = {"UNDO", "INTERNAL"}
+
+    task: IntProperty(options={"HIDDEN", "SKIP_SAVE"})
+    filepath: StringProperty(
+        name="Motion File",
+        description="Motion that the model wrote earlier (.npz)",
+        subtype="FILE_PATH",
+        options={"SKIP_SAVE"},
+    )
+    head: StringProperty(name="Head", description="Name of the head", options={"SKIP_SAVE"})
+    clip: StringProperty(name="Line", description="Name of the result", options={"SKIP_SAVE"})
+    start_frame: FloatProperty(name="Start Frame", default=1.0, options={"SKIP_SAVE"})
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        try:
+            task = take(self.task)
+            if task is not None:
+                result, shaped = task.result
+                placed = placing.place(result, shaped, task.payload)
+            else:
+                placed = self._place_file(context)
+        except LipSyncError as error:
+            return refuse(self, error)
+        show_placed(placed)
+        self.report({"INFO"}, placed.sentence)
+        return {"FINISHED"}
+
+    def _place_file(self, context: bpy.types.Context) -> placing.Placed:
+        path = Path(bpy.path.abspath(self.filepath))
+        result = motion.load(path)
+        scene = sources.sequencer_scene(context) or context.scene
+        start = self.start_frame / sources.scene_fps(scene)
+        where = plan.Placement.of(
+            plan.find_head(context, self.head),
+            scene,
+            plan.Place(self.clip or path.stem, start, len(result.weights) / result.fps),
+            plan.form_of(plan.chosen_for(context)),
+        )
+        full, shaped = placing.prepare(result, where)
+        return placing.place(full, shaped, where)
+
+
 # --- other files ---------------------------------------------------------------------------------
 
 
@@ -233,7 +288,8 @@ def _after_load(*_: object) -> None:
 
 
 def register() -> None:
-    """Listen for other files. The timer and the worker start with the first task."""
+    """Make `apply` known and listen for other files; timer and worker start with the first task."""
+    bpy.utils.register_class(DIFFSPEAKER_OT_apply)
     bpy.app.handlers.load_pre.append(_before_load)
     bpy.app.handlers.load_post.append(_after_load)
 
@@ -245,3 +301,4 @@ def unregister() -> None:
     timer.stop()
     _ready.clear()
     forget_worker()
+    bpy.utils.unregister_class(DIFFSPEAKER_OT_apply)

@@ -20,7 +20,7 @@ from bpy.props import (
     StringProperty,
 )
 
-from ..errors import Finding
+from ..errors import Finding, LipSyncError
 from ..worker.schedule import State, Task
 
 LEVELS = (("INFO", "Info", ""), ("WARNING", "Warning", ""), ("ERROR", "Error", ""))
@@ -68,6 +68,13 @@ def say(
     state.fix_label = finding.fix_label if finding else ""
     state.head = head
     redraw()
+
+
+def refuse(operator: bpy.types.Operator, error: LipSyncError) -> set[str]:
+    """Tell a person, or a script as RuntimeError, why nothing was done."""
+    say(error.message, error.hint, "ERROR")
+    operator.report({"ERROR"}, str(error))
+    return {"CANCELLED"}
 
 
 def show(tasks: Sequence[Task]) -> None:

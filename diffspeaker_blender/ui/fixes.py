@@ -10,7 +10,7 @@ from ..animation import diagnosis
 from ..character import head
 from ..errors import LipSyncError
 from ..jobs import live, plan, queue, status
-from .operators import refuse
+from ..jobs.status import refuse
 
 HEAD_FIXES = ("make-editable", "object-mode", "relative-keys", "single-user")
 
@@ -84,14 +84,4 @@ class DIFFSPEAKER_OT_adjust_all(bpy.types.Operator):
 
 _CLASSES = (DIFFSPEAKER_OT_fix, DIFFSPEAKER_OT_make_editable, DIFFSPEAKER_OT_adjust_all)
 
-
-def register() -> None:
-    """Register the fixes."""
-    for cls in _CLASSES:
-        bpy.utils.register_class(cls)
-
-
-def unregister() -> None:
-    """Take them off again."""
-    for cls in reversed(_CLASSES):
-        bpy.utils.unregister_class(cls)
+register, unregister = bpy.utils.register_classes_factory(_CLASSES)

@@ -1,4 +1,4 @@
-"""The verbs: generate, cancel, apply, export, and bring a head.
+"""The verbs: generate, cancel, export, and bring a head.
 
 `generate` called by a script or in background blocks and raises; pressed, it starts a background
 job and listens for Esc.
@@ -11,25 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import bpy
-from bpy.props import BoolProperty, FloatProperty, IntProperty, StringProperty
+from bpy.props import BoolProperty, FloatProperty, StringProperty
 from bpy_extras.io_utils import ExportHelper, ImportHelper
 
 from ..animation import clips
 from ..character import demo_head, head
 from ..errors import LipSyncError
 from ..export import export
-from ..jobs import live, placing, plan, queue, status
-from ..motion import motion
+from ..jobs import live, plan, queue, status
+from ..jobs.status import refuse
 from ..settings import choices, machine
 from ..settings.choices import Choices
 from ..sound import sources
-
-
-def refuse(operator: bpy.types.Operator, error: LipSyncError) -> set[str]:
-    """Tell a person, or a script as RuntimeError, why nothing was done."""
-    status.say(error.message, error.hint, "ERROR")
-    operator.report({"ERROR"}, str(error))
-    return {"CANCELLED"}
 
 
 class DIFFSPEAKER_OT_generate(Choices, bpy.types.Operator):
@@ -117,53 +110,6 @@ class DIFFSPEAKER_OT_cancel(bpy.types.Operator):
     def execute(self, _context: bpy.types.Context) -> set[str]:
         queue.cancel()
         return {"FINISHED"}
-
-
-class DIFFSPEAKER_OT_apply(bpy.types.Operator):
-    """Write a finished motion on its head"""
-
-    bl_idname = "diffspeaker.apply"
-    bl_label = "Lip-Sync"
-    bl_options = {"UNDO", "INTERNAL"}
-
-    task: IntProperty(options={"HIDDEN", "SKIP_SAVE"})
-    filepath: StringProperty(
-        name="Motion File",
-        description="Motion that the model wrote earlier (.npz)",
-        subtype="FILE_PATH",
-        options={"SKIP_SAVE"},
-    )
-    head: StringProperty(name="Head", description="Name of the head", options={"SKIP_SAVE"})
-    clip: StringProperty(name="Line", description="Name of the result", options={"SKIP_SAVE"})
-    start_frame: FloatProperty(name="Start Frame", default=1.0, options={"SKIP_SAVE"})
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        try:
-            task = queue.take(self.task)
-            if task is not None:
-                result, shaped = task.result
-                placed = placing.place(result, shaped, task.payload)
-            else:
-                placed = self._place_file(context)
-        except LipSyncError as error:
-            return refuse(self, error)
-        queue.show_placed(placed)
-        self.report({"INFO"}, placed.sentence)
-        return {"FINISHED"}
-
-    def _place_file(self, context: bpy.types.Context) -> placing.Placed:
-        path = Path(bpy.path.abspath(self.filepath))
-        result = motion.load(path)
-        scene = sources.sequencer_scene(context) or context.scene
-        start = self.start_frame / sources.scene_fps(scene)
-        where = plan.Placement.of(
-            plan.find_head(context, self.head),
-            scene,
-            plan.Place(self.clip or path.stem, start, len(result.weights) / result.fps),
-            plan.form_of(plan.chosen_for(context)),
-        )
-        full, shaped = placing.prepare(result, where)
-        return placing.place(full, shaped, where)
 
 
 class DIFFSPEAKER_OT_export(bpy.types.Operator, ExportHelper):
@@ -291,21 +237,10 @@ class DIFFSPEAKER_OT_remove_result(bpy.types.Operator):
 _CLASSES = (
     DIFFSPEAKER_OT_generate,
     DIFFSPEAKER_OT_cancel,
-    DIFFSPEAKER_OT_apply,
     DIFFSPEAKER_OT_export,
     DIFFSPEAKER_OT_add_demo_head,
     DIFFSPEAKER_OT_import_flame_head,
     DIFFSPEAKER_OT_remove_result,
 )
 
-
-def register() -> None:
-    """Register the operators."""
-    for cls in _CLASSES:
-        bpy.utils.register_class(cls)
-
-
-def unregister() -> None:
-    """Take them off again."""
-    for cls in reversed(_CLASSES):
-        bpy.utils.unregister_class(cls)
+register, unregister = bpy.utils.register_classes_factory(_CLASSES)

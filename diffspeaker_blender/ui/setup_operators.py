@@ -16,6 +16,7 @@ from bpy_extras.io_utils import ImportHelper
 
 from ..errors import LipSyncError, SetupError
 from ..jobs import background, queue, status
+from ..jobs.status import refuse
 from ..paths import ADDON
 from ..settings import machine
 from ..worker import model_files, runtime
@@ -24,7 +25,6 @@ from ..worker.process import carry
 from ..worker.request import SpeechRequest
 from ..worker.schedule import Task
 from . import report
-from .operators import refuse
 
 
 class DIFFSPEAKER_OT_install_runtime(bpy.types.Operator):
@@ -268,14 +268,4 @@ _CLASSES = (
     DIFFSPEAKER_OT_copy_report,
 )
 
-
-def register() -> None:
-    """Register the operators of the set-up."""
-    for cls in _CLASSES:
-        bpy.utils.register_class(cls)
-
-
-def unregister() -> None:
-    """Take them off again."""
-    for cls in reversed(_CLASSES):
-        bpy.utils.unregister_class(cls)
+register, unregister = bpy.utils.register_classes_factory(_CLASSES)
