@@ -5,7 +5,7 @@
     python build.py test [PYTEST ARGUMENTS]
     python build.py lint
     python build.py package
-    python build.py model ARGUMENTS…      (python -m model ARGUMENTS… in the worker's environment)
+    python build.py model ARGUMENTS…      (the model's commands, in the worker's environment)
 
 Two kinds of environment, kept apart on purpose: the worker's has torch and no bpy, Blender's have
 bpy and no torch. They live in ``.environments`` and are rebuilt when their pins change.
@@ -197,10 +197,14 @@ def demo(arguments: argparse.Namespace) -> None:
 
 
 def model(arguments: argparse.Namespace) -> None:
-    """Run ``python -m model`` in the worker's environment and pass its exit code on."""
-    command = [str(worker_environment()), "-m", "model", *arguments.rest]
-    path = {**environment_variables(), "PYTHONPATH": str(ROOT)}
-    raise SystemExit(subprocess.run(command, env=path, check=False).returncode)
+    """Run a command of the model in the worker's environment and pass its exit code on."""
+    command = model_command(worker_environment(), *arguments.rest)
+    raise SystemExit(subprocess.run(command, env=environment_variables(), check=False).returncode)
+
+
+def model_command(python: Path, *words: str) -> list[str]:
+    """Return the command line of the model: no file of the current folder is ever imported."""
+    return [str(python), "-I", "-X", "utf8", str(ROOT / "model" / "__main__.py"), *words]
 
 
 # --- package ---------------------------------------------------------------------------------
@@ -276,7 +280,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     tested.add_argument("--blender", action="append", choices=[*BLENDERS, *OPTIONAL_BLENDERS])
     commands.add_parser("lint", help="check format, style and types")
     commands.add_parser("package", help="write the installable zip")
-    commands.add_parser("model", help="run python -m model …", add_help=False)
+    commands.add_parser("model", help="run a command of the model", add_help=False)
     words = list(sys.argv[1:] if argv is None else argv)
     own = words[:1] if words[:1] == ["model"] else words  # all behind "model" is the worker's
     arguments, rest = parser.parse_known_args(own)

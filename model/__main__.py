@@ -1,4 +1,10 @@
-"""`python -m model COMMAND …`: find the command's module, let it read its arguments, run it.
+"""Find the command's module, let it read its arguments, run it.
+
+    python -I …/model/__main__.py COMMAND …
+
+Run like this, the package is loaded from this file's own folder, and nothing of the current folder
+or of the environment lands on the module path: a `json.py` or `model/` beside a download is never
+imported. `python -m model` works too, in a folder whose files one trusts.
 
 A command's module has `add_arguments(parser)` and `run(arguments) -> int` and is imported only when
 it is asked for; its docstring's first line describes it. Exit codes:
@@ -10,10 +16,25 @@ it is asked for; its docstring's first line describes it. Exit codes:
 
 from __future__ import annotations
 
+import sys
+
+if not __package__:  # run as a file: it becomes the module that `-m model` would have run
+    import importlib.util
+    import runpy
+
+    folder = __file__.replace("\\", "/").rpartition("/")[0] or "."
+    found = importlib.util.spec_from_file_location(
+        "model", f"{folder}/__init__.py", submodule_search_locations=[folder]
+    )
+    assert found is not None and found.loader is not None
+    sys.modules["model"] = importlib.util.module_from_spec(found)
+    found.loader.exec_module(sys.modules["model"])
+    runpy.run_module("model", run_name="__main__", alter_sys=True)
+    sys.exit()  # not reached: the command has exited
+
 import argparse
 import importlib
 import importlib.util
-import sys
 
 from . import __version__
 from .errors import Cancelled, ModelError, OutputError
@@ -66,7 +87,7 @@ def _run(name: str, words: list[str]) -> int:
         return USAGE
     try:
         module = importlib.import_module(module_name)
-        parser = argparse.ArgumentParser(f"python -m model {name}", description=module.__doc__)
+        parser = argparse.ArgumentParser(f"model {name}", description=module.__doc__)
         parser.formatter_class = argparse.RawDescriptionHelpFormatter
         module.add_arguments(parser)
         return int(module.run(parser.parse_args(words)) or DONE)
@@ -92,7 +113,7 @@ def _run(name: str, words: list[str]) -> int:
 def _overview() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
-    return "\n".join(["usage: python -m model COMMAND …", "", *lines, "", "  COMMAND --help  more"])
+    return "\n".join(["usage: model COMMAND …", "", *lines, "", "  COMMAND --help  more"])
 
 
 if __name__ == "__main__":

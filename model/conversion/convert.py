@@ -1,6 +1,6 @@
 """Import an official DiffSpeaker checkpoint (.ckpt) as one .safetensors, running nothing in it.
 
-python -m model convert FILE.ckpt OUT.safetensors [--template templates.pkl|HEAD.ply|HEAD.obj]
+python build.py model convert FILE.ckpt OUT.safetensors [--template templates.pkl|HEAD.ply|HEAD.obj]
 """
 
 from __future__ import annotations

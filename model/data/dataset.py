@@ -16,7 +16,7 @@ than memory trains. `layouts.py` opens the VOCASET and BIWI layouts and our own 
     audio   a sound file of any rate and channel count, or one long mono `.npy` (int16, float16 or
             float32) with "audio_span": [first sample, end] and "audio_rate": 16000 in the clip
     motion  `.npy` (F, C) or (F, V, 3), float16/32/64; "motion_span": [first row, end] picks rows of
-            one long array; `.pc2` point caches; `.npz` as `python -m model generate` writes
+            one long array; `.pc2` point caches; `.npz` as `python build.py model generate` writes
     style   a name, an index, or a mix such as {"neutral": 0.7, "energetic": 0.3}
     split   "train", "validation" or "test"
 

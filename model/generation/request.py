@@ -19,7 +19,7 @@ class GenerateRequest:
     output: str = ""
     """The `.npz` to write; "" writes nothing."""
     checkpoint: str = "bundled"
-    """"bundled", or a `.safetensors` made by `python -m model convert` or `train`."""
+    """"bundled", or a `.safetensors` made by `python build.py model convert` or `train`."""
     span: tuple[float, float] | None = None
     """(start, duration) in seconds of the file; None for all of it."""
     face: str | None = None

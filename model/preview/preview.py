@@ -103,7 +103,7 @@ def portrait(head: Head, path: Path | str, size: int = 512) -> Path:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``python -m model preview``."""
+    """Describe ``python build.py model preview``."""
     parser.add_argument("motion", type=Path, help="a motion file (.npz) from `generate`")
     parser.add_argument("output", type=Path, help=".mp4 for a film, .png for a contact sheet")
     parser.add_argument("--audio", type=Path, help="the sound to put under the film")

@@ -1,6 +1,6 @@
 """Turn a training run's checkpoint into the bundled model, and list it with its hash.
 
-``python -m model bundle runs/bundled/last.safetensors`` writes half-precision
+``python build.py model bundle runs/bundled/last.safetensors`` writes half-precision
 ``weights/bundled.safetensors`` and ``weights/models.json``, which names every file that ships.
 """
 
@@ -24,7 +24,7 @@ LARGEST = 40_000_000  # bytes that a repository should carry
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``python -m model bundle``."""
+    """Describe ``python build.py model bundle``."""
     parser.add_argument("checkpoint", type=Path, help="the trained model to ship")
     parser.add_argument("--name", default="Bundled", help="what users see")
     parser.add_argument("--steps", type=int, default=0, help="denoising steps; 0 keeps the run's")

@@ -1,4 +1,4 @@
-"""Train a model, or go on training one: `python -m model train CONFIG.toml`.
+"""Train a model, or go on training one: `python build.py model train CONFIG.toml`.
 
 CONFIG is a TOML file, or the name of a ready-made one (small, bundled, vocaset-hubert,
 vocaset-wav2vec2, biwi-hubert, biwi-wav2vec2). Single values are changed with

@@ -1,6 +1,6 @@
 """Turn a recording and a head into a motion file, without Blender.
 
-    python -m model generate SPEECH.wav OUT.npz [--face HEAD.ply] [--style NAME]
+    python build.py model generate SPEECH.wav OUT.npz [--face HEAD.ply] [--style NAME]
 
 OUT.npz holds weights (F, K), shapes (K, V, 3), names, fps, template (V, 3) and a JSON report; with
 --dense also offsets (F, V, 3). Frame i is i / fps seconds after the start.

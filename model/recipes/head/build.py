@@ -136,7 +136,7 @@ def with_shapes(part: Part, head: Head) -> Part:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``python -m model head``."""
+    """Describe ``python build.py model head``."""
     parser.add_argument("output", type=Path, help="the .npz file to write")
     parser.add_argument(
         "--shapes-only",

@@ -103,7 +103,7 @@ def test_shapes_are_the_rigs_own(head, rig):
     assert set(moving) == set(head.shapes)
     for name, shape in moving.items():
         assert np.abs(head.shapes[name] - shape).max() < 2e-5, (
-            f"{name}: run python -m model head model/weights/head.npz --shapes-only"
+            f"{name}: run python build.py model head model/weights/head.npz --shapes-only"
         )
 
 
