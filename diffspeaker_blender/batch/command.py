@@ -197,7 +197,7 @@ class _Run:
         """Open a head's file (or an empty one with the demo head) and return the head."""
         if name == DEMO_HEAD:
             bpy.ops.wm.read_homefile(use_empty=True)
-            return demo_head.add_demo_head(bpy.context)
+            return demo_head.add_demo_head(bpy.context)  # type: ignore[no-any-return]
         path = Path(name)
         if not path.is_file():
             raise LipSyncError(f"There is no head file {path}.", "Check its path.")
@@ -212,7 +212,7 @@ class _Run:
         report = head.check_head(found)
         if not report.usable:
             raise LipSyncError(report.reason)
-        return found
+        return found  # type: ignore[no-any-return]
 
     def _finish(self, task: Task) -> None:
         """Write one line's file, or note why there is none."""
@@ -245,12 +245,12 @@ class _Run:
             scene.render.fps, scene.render.fps_base = _fps(self.given.fps)
         rate = sources.scene_fps(scene)
         scene.frame_start, scene.frame_end = 1, math.ceil(_FRAME + clip.duration * rate)
-        _add_strip(scene, line.audio)
+        _add_strip(scene, line.audio)  # type: ignore[arg-type]
         form = Form(
             _MODES[self.given.keys], tolerance=self.given.thin, intensity=self.given.intensity
         )
         place = Place(line.audio.stem, _FRAME / rate, clip.duration)
-        placement = Placement.of(target, scene, place, form)
+        placement = Placement.of(target, scene, place, form)  # type: ignore[arg-type]
         full, shaped = placing.prepare(result, placement)
         return placing.place(full, shaped, placement)
 
@@ -280,7 +280,7 @@ def _fps(rate: float) -> tuple[int, float]:
 def _add_strip(scene: bpy.types.Scene, path: Path) -> None:
     """Put the sound in the sequencer; a Blender built without sound goes without it."""
     editor = scene.sequence_editor_create()
-    strips = editor.strips if hasattr(editor, "strips") else editor.sequences
+    strips = editor.strips if hasattr(editor, "strips") else editor.sequences  # type: ignore[attr-defined]
     try:
         strips.new_sound(path.stem, str(path.resolve()), 1, int(_FRAME))
     except RuntimeError as error:

@@ -256,7 +256,7 @@ def _material(name: str, flat: bool = False) -> Any:
         tree.links.new(paint.outputs["Color"], shader.inputs["Base Color"])
     else:
         shader.inputs["Base Color"].default_value = (*shown, 1.0)
-    material.diffuse_color = (*shown, 1.0)
+    material.diffuse_color = (*shown, 1.0)  # type: ignore[assignment]
     material.roughness = roughness
     return material
 
@@ -277,7 +277,7 @@ def _stage(scene: Any, face: Any, home: Any) -> None:
     if not any(obj.type == "LIGHT" for obj in scene.objects):
         for name, place, watts, size in LIGHTS:
             lamp = bpy.data.lights.new(f"{NAME} {name}", "AREA")
-            lamp.energy, lamp.size = watts, size
+            lamp.energy, lamp.size = watts, size  # type: ignore[attr-defined]
             _aim(_linked(lamp.name, lamp, home), _from_face(middle, place), middle)
     if scene.camera is None:
         lens = bpy.data.cameras.new(f"{NAME} Camera")

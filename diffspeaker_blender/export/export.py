@@ -126,7 +126,7 @@ def _kind(path: Path, what: str) -> str:
             f"End it in one of {', '.join('.' + one for one in FORMATS)}.",
         )
     options = bpy.app.build_options
-    if (kind == "usd" and not options.usd) or (kind == "abc" and not options.alembic):
+    if (kind == "usd" and not options.usd) or (kind == "abc" and not options.alembic):  # type: ignore[attr-defined]
         raise ExportError(f"This Blender was built without {kind.upper()}.", "Choose glTF or FBX.")
     return kind
 

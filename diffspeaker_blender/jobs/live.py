@@ -123,7 +123,7 @@ class DIFFSPEAKER_PG_adjust(bpy.types.PropertyGroup):
 
 def adjust(head: bpy.types.Object) -> DIFFSPEAKER_PG_adjust:
     """Return the live controls of a head."""
-    return head.diffspeaker
+    return head.diffspeaker  # type: ignore[attr-defined]
 
 
 def show_adjustments(head: bpy.types.Object, shown: Adjustments, clip: str = "") -> None:
@@ -131,9 +131,9 @@ def show_adjustments(head: bpy.types.Object, shown: Adjustments, clip: str = "")
     _quiet.append(head.name)
     try:
         if clip:
-            head.diffspeaker.clip = clip
+            head.diffspeaker.clip = clip  # type: ignore[attr-defined]
         for name in LIVE:
-            setattr(head.diffspeaker, name, getattr(shown, name))
+            setattr(head.diffspeaker, name, getattr(shown, name))  # type: ignore[attr-defined]
     finally:
         _quiet.remove(head.name)
 
@@ -142,9 +142,9 @@ def choose_some_clip(head: bpy.types.Object) -> None:
     """Let the live controls show the first clip that is left, when the chosen one was removed."""
     left = clips.clips(head)
     if left:
-        head.diffspeaker.clip = left[0]
+        head.diffspeaker.clip = left[0]  # type: ignore[attr-defined]
     else:
-        head.diffspeaker.property_unset("clip")
+        head.diffspeaker.property_unset("clip")  # type: ignore[attr-defined]
 
 
 def adjust_soon(head_name: str) -> None:
@@ -220,7 +220,7 @@ _HANDLERS = (("load_pre", _before_load), ("undo_post", _after_undo), ("redo_post
 def register() -> None:
     """Register the controls, hang them on Object, and listen for undo and other files."""
     bpy.utils.register_class(DIFFSPEAKER_PG_adjust)
-    bpy.types.Object.diffspeaker = PointerProperty(type=DIFFSPEAKER_PG_adjust)
+    bpy.types.Object.diffspeaker = PointerProperty(type=DIFFSPEAKER_PG_adjust)  # type: ignore[attr-defined]
     for name, handler in _HANDLERS:
         getattr(bpy.app.handlers, name).append(handler)
 
@@ -230,5 +230,5 @@ def unregister() -> None:
     for name, handler in _HANDLERS:
         getattr(bpy.app.handlers, name).remove(handler)
     forget()
-    del bpy.types.Object.diffspeaker
+    del bpy.types.Object.diffspeaker  # type: ignore[attr-defined]
     bpy.utils.unregister_class(DIFFSPEAKER_PG_adjust)

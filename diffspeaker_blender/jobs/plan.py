@@ -139,7 +139,7 @@ def find_head(context: bpy.types.Context, name: str = "") -> bpy.types.Object:
         raise HeadError(
             "There is no head in this scene.", "Pick your head mesh, or add the demo head."
         )
-    return found
+    return found  # type: ignore[no-any-return]
 
 
 def clip_sources(
@@ -254,7 +254,7 @@ def _task(
         device=machine.get().device,
     )
     place = Place(clip.name, clip.start, clip.duration, strip, handle)
-    placement = Placement.of(target, scene, place, form_of(chosen), folder)
+    placement = Placement.of(target, scene, place, form_of(chosen), folder)  # type: ignore[arg-type]
     return Task(request.fields(), placement)
 
 
@@ -267,7 +267,7 @@ def form_of(chosen: SimpleNamespace) -> Form:
 def sound_of(context: bpy.types.Context, target: bpy.types.Object) -> AudioClip | None:
     """Return the sound of the line that a head's live controls show, by its strip's name."""
     scene = audio.sequencer_scene(context) or context.scene
-    strip = strip_named(scene, live.adjust(target).clip)
+    strip = strip_named(scene, live.adjust(target).clip)  # type: ignore[arg-type]
     if strip is not None:
         return audio.strip_clip(scene, strip)
     try:
@@ -281,7 +281,7 @@ def strip_named(scene: bpy.types.Scene, name: str) -> Any | None:
     editor = scene.sequence_editor
     if editor is None or not name:
         return None
-    every = editor.strips_all if hasattr(editor, "strips_all") else editor.sequences_all
+    every = editor.strips_all if hasattr(editor, "strips_all") else editor.sequences_all  # type: ignore[attr-defined]
     return every.get(name)
 
 

@@ -184,7 +184,8 @@ def _finish(task: Task) -> None:
         _ready[number] = task
         try:
             with bpy.context.temp_override(window=status.window()):
-                bpy.ops.diffspeaker.apply("EXEC_DEFAULT", True, task=number)  # one undo step
+                apply = bpy.ops.diffspeaker.apply  # type: ignore[attr-defined]
+                apply("EXEC_DEFAULT", True, task=number)  # one undo step  # type: ignore[attr-defined]
         except RuntimeError as error:
             status.say(str(error).removeprefix("Error: ").strip(), "", "ERROR")
         finally:
@@ -255,7 +256,7 @@ class DIFFSPEAKER_OT_apply(bpy.types.Operator):
         start = self.start_frame / sources.scene_fps(scene)
         where = plan.Placement.of(
             plan.find_head(context, self.head),
-            scene,
+            scene,  # type: ignore[arg-type]
             plan.Place(self.clip or path.stem, start, len(result.weights) / result.fps),
             plan.form_of(plan.chosen_for(context)),
         )

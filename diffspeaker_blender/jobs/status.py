@@ -141,10 +141,10 @@ def _redraw_status_bar() -> None:
 def register() -> None:
     """Register the status and hang it on WindowManager."""
     bpy.utils.register_class(DIFFSPEAKER_PG_status)
-    bpy.types.WindowManager.diffspeaker = PointerProperty(type=DIFFSPEAKER_PG_status)
+    bpy.types.WindowManager.diffspeaker = PointerProperty(type=DIFFSPEAKER_PG_status)  # type: ignore[attr-defined]
 
 
 def unregister() -> None:
     """Take it off again."""
-    del bpy.types.WindowManager.diffspeaker
+    del bpy.types.WindowManager.diffspeaker  # type: ignore[attr-defined]
     bpy.utils.unregister_class(DIFFSPEAKER_PG_status)

@@ -258,10 +258,10 @@ def settings(context: bpy.types.Context) -> DIFFSPEAKER_PG_settings:
 def register() -> None:
     """Register the choices and hang them on Scene."""
     bpy.utils.register_class(DIFFSPEAKER_PG_settings)
-    bpy.types.Scene.diffspeaker = PointerProperty(type=DIFFSPEAKER_PG_settings)
+    bpy.types.Scene.diffspeaker = PointerProperty(type=DIFFSPEAKER_PG_settings)  # type: ignore[attr-defined]
 
 
 def unregister() -> None:
     """Take them off again."""
-    del bpy.types.Scene.diffspeaker
+    del bpy.types.Scene.diffspeaker  # type: ignore[attr-defined]
     bpy.utils.unregister_class(DIFFSPEAKER_PG_settings)

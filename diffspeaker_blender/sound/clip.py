@@ -152,7 +152,7 @@ def decode_sound(sound: Any, span: tuple[float, float] | None) -> dict[str, Any]
             _samples(sound, rate, place, min(place + step, last), every)
             for place in range(first, last, step)
         ]
-    except (aud.error, RuntimeError) as error:
+    except (aud.error, RuntimeError) as error:  # type: ignore[misc]
         raise AudioError(f"Blender cannot decode the sound ({error}).") from error
     samples = np.concatenate(parts) if parts else np.empty(0, np.float32)
     return {"samples": samples, "rate": rate // every, "duration": len(samples) * every / rate}
@@ -210,7 +210,7 @@ def _aud_sound(path: Path) -> Any | None:
     sound = aud.Sound.file(str(path))
     try:
         rate, channels = sound.specs
-    except (aud.error, RuntimeError) as error:
+    except (aud.error, RuntimeError) as error:  # type: ignore[misc]
         raise AudioError(
             f"{path.name} is no sound Blender can decode.", "Choose another file or convert it."
         ) from error

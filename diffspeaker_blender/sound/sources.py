@@ -99,7 +99,7 @@ def strips_clip(scene: Any, strips: list[Any]) -> AudioClip:
         raise AudioError("None of the selected strips has sound.", "Select sound strips.")
     ranges = [_heard(scene, s) for s in line]
     first, last = min(r.first for r in ranges), max(r.last for r in ranges)
-    if bpy.app.build_options.audaspace:
+    if bpy.app.build_options.audaspace:  # type: ignore[attr-defined]
         return mixed(scene, line, first, last, line[0].name)
     return _joined(scene, line, ranges, first, last)
 
@@ -185,7 +185,7 @@ def _check_sound(strip: Any) -> None:
         raise AudioError(f"“{strip.name}” has no sound file.", "Select another strip.")
     if source.packed_file is None:
         sound.check_file(path_of(source))
-    if bpy.app.build_options.audaspace and source.samplerate == 0:
+    if bpy.app.build_options.audaspace and source.samplerate == 0:  # type: ignore[attr-defined]
         raise AudioError(
             f"“{strip.name}”: {path_of(source).name} is no sound Blender can decode.",
             "Choose another file or convert it to WAV.",
@@ -203,7 +203,7 @@ def _file_second(strip: Any, frame: float, fps: float) -> float:
 
 def _needs_mixing(scene: Any, strip: Any) -> bool:
     """Return whether only Blender's mixer knows what this strip sounds like."""
-    if not bpy.app.build_options.audaspace:
+    if not bpy.app.build_options.audaspace:  # type: ignore[attr-defined]
         return False
     if not hasattr(strip, "retiming_keys"):  # 4.2 and 4.3 hide whether it is retimed
         return True

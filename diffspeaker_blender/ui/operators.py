@@ -195,7 +195,7 @@ class DIFFSPEAKER_OT_add_demo_head(bpy.types.Operator):
         return {"FINISHED"}
 
 
-class DIFFSPEAKER_OT_import_flame_head(bpy.types.Operator, ImportHelper):
+class DIFFSPEAKER_OT_import_flame_head(bpy.types.Operator, ImportHelper):  # type: ignore[misc]
     """Add your own FLAME head from the template's file; no code in it is run"""
 
     bl_idname = "diffspeaker.import_flame_head"
@@ -206,7 +206,7 @@ class DIFFSPEAKER_OT_import_flame_head(bpy.types.Operator, ImportHelper):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         try:
-            added = head.import_flame(bpy.path.abspath(self.filepath))
+            added = head.import_flame(bpy.path.abspath(self.filepath))  # type: ignore[attr-defined]
         except LipSyncError as error:
             return refuse(self, error)
         choices.settings(context).head = added

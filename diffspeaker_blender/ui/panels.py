@@ -200,7 +200,7 @@ def wrapped(layout: bpy.types.UILayout, context: bpy.types.Context, text: str, i
     letters = max(16, int(len(text) * room / max(1.0, blf.dimensions(0, text)[0])))
     column = layout.column(align=True)
     for number, line in enumerate(textwrap.wrap(text, letters)):
-        column.label(text=line, icon="BLANK1" if number else icon)
+        column.label(text=line, icon="BLANK1" if number else icon)  # type: ignore[arg-type]
 
 
 def _draw_welcome(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:

@@ -20,7 +20,7 @@ class DIFFSPEAKER_MT_presets(bpy.types.Menu):
     bl_label = "Lip-Sync Presets"
     preset_subdir = _FOLDER
     preset_operator = "script.execute_preset"
-    draw = bpy.types.Menu.draw_preset
+    draw = bpy.types.Menu.draw_preset  # type: ignore[assignment]
 
 
 class DIFFSPEAKER_PT_presets(PresetPanel, bpy.types.Panel):
@@ -32,7 +32,7 @@ class DIFFSPEAKER_PT_presets(PresetPanel, bpy.types.Panel):
     preset_add_operator = "diffspeaker.save_preset"
 
 
-class DIFFSPEAKER_OT_save_preset(AddPresetBase, bpy.types.Operator):
+class DIFFSPEAKER_OT_save_preset(AddPresetBase, bpy.types.Operator):  # type: ignore[misc]
     """Save the lip-sync choices as a preset, or remove one"""
 
     bl_idname = "diffspeaker.save_preset"

@@ -99,7 +99,7 @@ class DIFFSPEAKER_OT_open_preferences(bpy.types.Operator):
         return {"FINISHED"}
 
 
-class DIFFSPEAKER_OT_import_checkpoint(bpy.types.Operator, ImportHelper):
+class DIFFSPEAKER_OT_import_checkpoint(bpy.types.Operator, ImportHelper):  # type: ignore[misc]
     """Add a model: an official DiffSpeaker .ckpt, read without running code in it, or our own"""
 
     bl_idname = "diffspeaker.import_checkpoint"
@@ -114,7 +114,7 @@ class DIFFSPEAKER_OT_import_checkpoint(bpy.types.Operator, ImportHelper):
     )
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
-        path = Path(bpy.path.abspath(self.filepath))
+        path = Path(bpy.path.abspath(self.filepath))  # type: ignore[attr-defined]
         template = Path(bpy.path.abspath(self.template)) if self.template else None
         try:
             folder = machine.made(machine.models_folder())
@@ -168,7 +168,7 @@ class DIFFSPEAKER_OT_remove_model(bpy.types.Operator):
     model: StringProperty(name="Model", options={"SKIP_SAVE"})
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        return context.window_manager.invoke_confirm(self, event)
+        return context.window_manager.invoke_confirm(self, event)  # type: ignore[return-value]
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
         found = model_files.find(self.model, machine.models_folder())
