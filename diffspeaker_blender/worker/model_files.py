@@ -6,17 +6,20 @@ licence are read with the standard library in well under a millisecond, without 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from .client import package_root
 
 BUNDLED = "bundled"
-_HEADER_LIMIT = 100_000_000
+_HEADER_LIMIT = 10_000_000  # bytes; a model of a thousand tensors has a tenth of one percent
+_MOST_STYLES = 10_000
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def read_header(path: Path) -> Mapping[str, Any]:
     with path.open("rb") as stream:
         start = stream.read(8)
         size = struct.unpack("<Q", start)[0] if len(start) == 8 else _HEADER_LIMIT + 1
-        if size > _HEADER_LIMIT:
+        if size > min(_HEADER_LIMIT, path.stat().st_size - 8):
             raise ValueError(f"{path.name} is not a model file")
         header = json.loads(stream.read(size).decode("utf-8"))
     if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
@@ -83,40 +86,66 @@ def read(path: Path, identifier: str | None = None) -> ModelFile:
     spec = json.loads(metadata["spec"]) if "spec" in metadata else None
     if not isinstance(spec, dict):
         raise ValueError(f"{path.name} carries no model description")
+    styles = spec.get("styles") or ["neutral"]
+    if not isinstance(styles, list) or len(styles) > _MOST_STYLES:
+        raise ValueError(f"{path.name} has no list of styles")
+    fps = float(spec.get("fps", 30.0))
+    if not 1 <= fps <= 1000:
+        raise ValueError(f"{path.name} has an impossible frame rate")
     return ModelFile(
         id=identifier or path.stem,
         path=path,
-        name=str(spec.get("name") or path.stem),
-        styles=tuple(str(style) for style in spec.get("styles") or ("neutral",)),
-        motion=str(spec.get("motion", "vertices")),
-        fps=float(spec.get("fps", 30.0)),
-        licence=str(spec.get("licence") or "no licence stated"),
-        notes=str(spec.get("notes") or ""),
+        name=_words(spec.get("name")) or path.stem,
+        styles=tuple(_words(style) or f"style {place}" for place, style in enumerate(styles)),
+        motion=_words(spec.get("motion", "vertices")),
+        fps=fps,
+        licence=_words(spec.get("licence")) or "no licence stated",
+        notes=_words(spec.get("notes"), 2000),
         megabytes=path.stat().st_size / 1e6,
         template="motion.template" in header,
     )
 
 
+def _words(value: Any, most: int = 100) -> str:
+    """Return a text of the file as one line that Blender can show; "" for anything else."""
+    if not isinstance(value, str):
+        return ""
+    shown = " ".join(value[: 4 * most].split())[:most]
+    return shown.encode("utf-8", "replace").decode().replace("\0", "")
+
+
 _seen: dict[tuple[Path, int, int], ModelFile] = {}
+_bad: dict[Path, str] = {}
 
 
 def _read_once(path: Path, identifier: str | None = None) -> ModelFile | None:
     """Return the description, read again only when the file changed; None when unreadable."""
     try:
         stat = path.stat()
+        if not S_ISREG(stat.st_mode):
+            raise ValueError(f"{path.name} is no file")  # a pipe would be waited for without end
         key = (path, stat.st_mtime_ns, stat.st_size)
         if key not in _seen:
             _seen[key] = read(path, identifier)
+        _bad.pop(path, None)
         return _seen[key]
-    except (OSError, ValueError):
+    except Exception as error:  # one bad file must never take the others away
+        _bad[path] = str(error) or type(error).__name__
         return None
+
+
+def unreadable(folder: Path | None) -> list[tuple[Path, str]]:
+    """Return the files of `folder` (and the bundled one) that are no models, and why."""
+    models(folder)
+    return [(path, why) for path, why in _bad.items() if path.is_file()]
 
 
 def models(folder: Path | None) -> list[ModelFile]:
     """List the bundled model, then the files in `folder` by name; unreadable ones are left out."""
     found = [_read_once(bundled_path(), BUNDLED)]
-    if folder is not None and folder.is_dir():
-        found += [_read_once(path) for path in sorted(folder.glob("*.safetensors"))]
+    with contextlib.suppress(OSError):
+        paths = [] if folder is None else sorted(folder.glob("*.safetensors"))
+        found += [_read_once(path) for path in paths]
     return [model for model in found if model is not None]
 
 

@@ -61,6 +61,19 @@ _CHOICES = {
     "precision": ("float32", "bfloat16"),
 }
 ENCODER_KINDS = ("hubert", "wav2vec2", "whisper")
+# The most that a description may ask for: far above any model, far below what stops a machine.
+MOST = {
+    "channels": 1_000_000,
+    "latent": 16_384,
+    "feedforward": 65_536,
+    "layers": 64,
+    "heads": 256,
+    "period": 100_000,
+    "steps": 500,
+}
+MOST_IN_ENCODER = 65_536
+MOST_ENCODER_LAYERS = 128
+LONGEST = 2**20  # characters of a description
 
 
 @dataclass(frozen=True)
@@ -75,8 +88,13 @@ class EncoderSpec:
     def __post_init__(self) -> None:
         if self.kind not in ENCODER_KINDS:
             raise ConfigError(
-                f'Unknown speech encoder "{self.kind}".', f"Known: {', '.join(ENCODER_KINDS)}."
+                f'Unknown speech encoder "{str(self.kind)[:40]}".',
+                f"Known: {', '.join(ENCODER_KINDS)}.",
             )
+        if not isinstance(self.config, dict) or len(self.config) > 100:
+            raise ConfigError("The speech encoder's sizes are no table.")
+        for name, value in self.config.items():
+            _check_size(str(name)[:40], value)
 
     @property
     def width(self) -> int:
@@ -85,6 +103,35 @@ class EncoderSpec:
             states = len(self.config.get("states", ())) or 1
             return states * int(self.config["width"]) + 2 * bool(self.config.get("energy"))
         return int(self.config["hidden_size"])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check_size(name: str, value: Any) -> None:
+    """Raise `ConfigError` unless a size of the speech encoder is a number, or a short list."""
+    most = MOST_ENCODER_LAYERS if "layers" in name else MOST_IN_ENCODER
+    values = value if isinstance(value, list | tuple) else [value]
+    plain = all(isinstance(one, bool) or (_is_number(one) and 0 <= one <= most) for one in values)
+    if not plain or len(values) > 64:
+        raise ConfigError(f"The speech encoder's {name} is no size, or larger than {most:,}.")
+
+
+def _listed(value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise TypeError("a list is missing")
+    return tuple(value)
+
+
+def _check_words(words: Any, what: str, least: int) -> None:
+    """Raise `ConfigError` unless a list holds texts that can be shown."""
+    listed = isinstance(words, tuple | list) and least <= len(words) <= 10_000
+    if not listed or not all(isinstance(word, str) and len(word) <= 100_000 for word in words):
+        raise ConfigError(f"The model's {what} makes no sense.")
+
+
+_RANGES = {"fps": (1.0, 1000.0), "guidance": (-10.0, 10.0), "dropout": (0.0, 1.0)}
 
 
 @dataclass(frozen=True)
@@ -145,14 +192,19 @@ class ModelSpec:
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise ConfigError(
-                    f'{name} is "{getattr(self, name)}".', f"It must be one of {', '.join(known)}."
+                    f'{name} is "{str(getattr(self, name))[:40]}".',
+                    f"It must be one of {', '.join(known)}.",
                 )
-        sizes = ("channels", "latent", "feedforward", "layers", "heads", "period", "steps")
-        wrong = [name for name in sizes if getattr(self, name) < 1]
-        if wrong or self.fps <= 0 or not self.styles:
-            raise ConfigError(
-                f"The model's {', '.join(wrong) or 'fps or list of styles'} is zero or negative."
-            )
+        for name, most in MOST.items():
+            value = getattr(self, name)
+            if type(value) is not int or not 1 <= value <= most:
+                raise ConfigError(f"The model's {name} must be a whole number from 1 to {most:,}.")
+        for name, (low, high) in _RANGES.items():
+            if not _is_number(getattr(self, name)) or not low <= getattr(self, name) <= high:
+                raise ConfigError(f"The model's {name} must be a number from {low:g} to {high:g}.")
+        _check_words(self.styles, "list of styles", least=1)
+        _check_words(self.control_names, "list of controls", least=0)
+        _check_words((self.name, self.licence, self.notes), "name, licence or notes", least=0)
         if self.latent % (2 * self.heads):
             raise ConfigError(
                 f"latent ({self.latent}) must be a multiple of twice the heads ({self.heads})."
@@ -198,9 +250,9 @@ class ModelSpec:
     def from_json(cls, text: str) -> "ModelSpec":
         """Read a description back; raise `CheckpointError` when it is not one of ours."""
         try:
-            values = json.loads(text)
+            values: Any = json.loads(text) if len(text) <= LONGEST else None
             version = int(values["format"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
             raise CheckpointError("The model file's description is not readable.") from error
         if version > FORMAT:
             raise CheckpointError(
@@ -209,13 +261,15 @@ class ModelSpec:
             )
         unknown = set(values) - {entry.name for entry in fields(cls)}
         if unknown:
-            raise CheckpointError(f"The model file describes unknown things: {sorted(unknown)}.")
+            raise CheckpointError(
+                f"The model file describes unknown things: {', '.join(sorted(unknown))[:200]}."
+            )
         try:
             values["encoder"] = EncoderSpec(**values["encoder"])
-            values["styles"] = tuple(values["styles"])
-            values["control_names"] = tuple(values.get("control_names", ()))
+            values["styles"] = _listed(values["styles"])
+            values["control_names"] = _listed(values.get("control_names", []))
             return cls(**values)
-        except (TypeError, KeyError) as error:
+        except (TypeError, KeyError, ValueError, AttributeError, OverflowError) as error:
             raise CheckpointError(
                 f"The model file's description is incomplete: {error}."
             ) from error

@@ -73,6 +73,8 @@ def describe_model(path: Path) -> dict[str, Any]:
         spec = read_spec(path)
     except ModelError as error:
         return facts | {"error": str(error)}
+    except Exception as error:  # one bad file must never take the others away
+        return facts | {"error": f"{path.name} cannot be read ({type(error).__name__})."}
     return facts | {
         "name": spec.name,
         "motion": spec.motion,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from pathlib import Path
 
@@ -36,6 +37,43 @@ def test_other_files_are_left_out(tmp_path, content):
     write_model(tmp_path / "good.safetensors")
     names = [model.id for model in model_files.models(tmp_path)]
     assert [name for name in names if name != model_files.BUNDLED] == ["good"]
+
+
+ODD = {
+    "styles": [5, {}, "x" * 10**5, ["a"] * 20_000, [None, {"a": 1}], True],
+    "fps": [float("nan"), 10**400, -1, "fast", [1], None, 0],
+    "name": [{"a": 1}, ["x"], 7, "a\nb\0c", "\ud800", "x" * 10**6],
+    "motion": [None, 3, []],
+    "licence": [{}, 1],
+    "notes": [[], 10**9],
+}
+
+
+@pytest.mark.parametrize(("field", "value"), [(f, v) for f, vs in ODD.items() for v in vs])
+def test_one_odd_file_takes_no_other_away(tmp_path, field, value):
+    """Whatever a stranger's file says of itself, the list comes, and can be shown."""
+    write_model(tmp_path / "odd.safetensors", **{field: value})
+    write_model(tmp_path / "good.safetensors")
+    found = model_files.models(tmp_path)
+    assert "good" in [model.id for model in found]
+    for model in found:
+        shown = [model.name, *model.styles, model.motion, model.licence, model.notes]
+        assert all("\n" not in text and "\0" not in text and len(text) <= 2000 for text in shown)
+        assert "".join(shown).encode() and 1 <= model.fps <= 1000
+    assert len(found) + len(model_files.unreadable(tmp_path)) >= 2
+
+
+def test_deep_headers_pipes_and_folders_are_left_out(tmp_path):
+    """None of them stops the list or is waited for."""
+    deep = b"[" * 900_000
+    (tmp_path / "deep.safetensors").write_bytes(struct.pack("<Q", len(deep)) + deep)
+    (tmp_path / "folder.safetensors").mkdir()
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.safetensors")
+    write_model(tmp_path / "good.safetensors")
+    assert "good" in [model.id for model in model_files.models(tmp_path)]
+    whys = {path.name: why for path, why in model_files.unreadable(tmp_path)}
+    assert "deep.safetensors" in whys
 
 
 def test_a_changed_file_is_read_again(tmp_path):
