@@ -78,6 +78,28 @@ def lift(key: Any, index: Index, clip: str, fps: float, unit: float) -> Edits:
     return layer.plus(Edits(seconds(record, frames, fps), tuple(labels), values))
 
 
+def set_by_hand(key: Any, index: Index, clip: str, fps: float) -> dict[str, NDArray[np.float64]]:
+    """Return when in the sound an animator set keys: shape → seconds.
+
+    For edits that were stored in the meantime, when they differ from what was generated.
+    """
+    record = index.clips[clip]
+    layer, found = storage.get_edits(key, record.take), {}
+    for column, name in enumerate(layer.names):
+        found[name] = [layer.times[np.abs(layer.values[:, column]) > 1e-3]]
+    written, now = storage.get_written(key, record) or {}, _keys_now(key, record, clip)
+    for name in changed(key, index, clip):
+        was = written.get(name, np.zeros((0, KEY), np.float32))
+        known = {(round(float(f), 2), round(float(v), 3)) for f, v in was[:, :2]}
+        frames = [
+            f for f, v in now[name][:, :2] if (round(float(f), 2), round(float(v), 3)) not in known
+        ]
+        label = index.keys.get(name, [name])[0]
+        found.setdefault(label, []).append(seconds(record, np.array(frames, np.float64), fps))
+    together = {name: np.concatenate(parts) for name, parts in found.items()}
+    return {name: times for name, times in together.items() if len(times)}
+
+
 def seconds(record: Clip, frames: NDArray[np.float64], fps: float) -> NDArray[np.float64]:
     """Return when in the sound, as spoken, scene frames are."""
     late = storage.adjustments(record).offset

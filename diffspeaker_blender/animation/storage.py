@@ -64,6 +64,8 @@ class Source:
     """First frame on which the strip is heard, and the first one after it."""
     fps: float = 24.0
     """Frames a second of the scene."""
+    keys: int = 0
+    """Retiming keys of the strip."""
     file: str = ""
     """The file that was listened to, "" for a mixdown."""
     span: list[float] | None = None

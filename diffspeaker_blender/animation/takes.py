@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..motion.adjust import gain
+from ..motion.edits import Edits
 from ..motion.motion import Adjustments, Motion
 from . import actions, storage
 from .storage import Clip, Index, Source, Take
@@ -26,14 +27,14 @@ class Spoken:
     """Where the sound is; None leaves what is known."""
     replace: bool = False
     """Put it in the place of the shown take instead of beside it."""
-    keep_edits: bool = True
-    """Lay the hand edits of the shown take over it."""
+    layer: Edits | None = None
+    """Hand edits that lie over it; None for those of the shown take."""
 
 
 def add(key: Any, index: Index, record: Clip, motion: Motion, spoken: Spoken) -> None:
     """Store a motion as the take that a line shows; one that the line has already is shown again.
 
-    Hand edits are carried over where they belong to shapes with a meaning of their own.
+    Hand edits lie over it where they belong to shapes with a meaning of their own.
     """
     hashes = [storage.shape_hash(shape) for shape in motion.shapes]
     known = _known(key, record, motion, hashes)
@@ -65,13 +66,18 @@ def _known(key: Any, record: Clip, motion: Motion, hashes: list[str]) -> int | N
 
 
 def _carry(key: Any, record: Clip, take: Take, spoken: Spoken) -> None:
-    """Lay the hand edits of the shown take over another."""
-    if not record.takes or take is record.take:
-        return
-    layer = storage.get_edits(key, record.take)
-    meant = [name for name in layer.names if gain(name, Adjustments()) is not None]
-    if spoken.keep_edits and layer and not storage.get_edits(key, take):
-        storage.put_edits(key, take, layer.of(meant))
+    """Lay hand edits over another take than the shown one; none that it has get lost."""
+    layer = spoken.layer
+    if layer is None and record.takes:
+        layer = storage.get_edits(key, record.take)
+    if layer and take not in record.takes[record.shown : record.shown + 1]:
+        old = storage.get_edits(key, take)
+        storage.put_edits(key, take, old or layer.of(name for name in layer.names if meant(name)))
+
+
+def meant(name: str) -> bool:
+    """Return whether a shape has a meaning of its own, the same in every take."""
+    return gain(name, Adjustments()) is not None
 
 
 def label(record: Clip, place: int) -> str:

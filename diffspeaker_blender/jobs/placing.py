@@ -7,15 +7,16 @@ from pathlib import Path
 
 import bpy
 
-from ..animation import clips, diagnosis, point_cache
+from ..animation import clips, diagnosis, point_cache, storage
 from ..character import head
 from ..errors import Finding, HeadError
 from ..motion import adjust, keys, motion
 from ..motion.keys import Recipe, Shaped
 from ..motion.motion import Adjustments, Motion
+from ..motion.splice import splice
 from ..settings import machine
 from ..sound import sources
-from . import live, plan
+from . import lines, live, plan
 from .plan import Placement
 
 
@@ -53,14 +54,19 @@ def prepare(result: Motion, placement: Placement) -> tuple[Motion, Shaped | None
     form = placement.form
     if form.mode == "cache":
         return result, None
+    line = placement.line
     full = keys.with_parts(result, placement.keys)
+    if line.before is not None:
+        filled = line.before.controls is not None
+        full = splice(line.before, full, *line.rows, filled=filled)
     recipe = Recipe(
         keys.mode_for(form.mode, full.names, placement.followed),
         form.tolerance,
         placement.place.start * placement.fps,
         placement.fps,
         placement.unit,
-        Adjustments(intensity=form.intensity),
+        line.live or Adjustments(intensity=form.intensity),
+        edits=line.layer,
     )
     return full, keys.shape(full, recipe)
 
@@ -80,20 +86,27 @@ def place(result: Motion, shaped: Shaped | None, placement: Placement) -> Placed
     start = first_frame(scene, placement)
     if placement.form.mode == "cache":
         return _place_cache(result, placement, target, scene, start)
-    adjustments = Adjustments(intensity=placement.form.intensity)
-    edited = clips.edited(target, placement.clip)
+    clip = lines.clip_for(target, scene, placement.clip, start, placement.line)
+    former = lines.records_of(target).get(clip)
+    adjustments = lines.live_of(former, placement.form.intensity)
+    edited = clips.edited(target, clip) if former else ()
+    spoken = lines.spoken(target, clip, scene, placement.line, placement.form.intensity)
+    if placement.line.before is not None and former is not None:
+        adjustments, start = storage.adjustments(former), former.start_frame
     applied = clips.apply_motion(
         target,
         result,
         mode=placement.form.mode,
         start_frame=start,
         nla=placement.form.nla,
-        clip=placement.clip,
+        clip=clip,
         scene=scene,
         tolerance=placement.form.tolerance,
         adjustments=adjustments,
         shaped=shaped,
+        spoken=spoken,
     )
+    lines.mark(scene, placement.line.strips, target, applied.clip)
     live.show_adjustments(target, adjustments, applied.clip)
     findings = diagnosis.verify(target, applied, scene=scene)
     sentence = applied.sentence()
@@ -106,18 +119,26 @@ def place(result: Motion, shaped: Shaped | None, placement: Placement) -> Placed
         applied.millimetres,
         applied.frames,
         applied.keyframes,
-        (*findings, *applied.findings, *_edits_replaced(edited)),
+        (*findings, *applied.findings, *_edits_told(target, applied.clip, edited, placement)),
         applied,
     )
 
 
-def _edits_replaced(names: tuple[str, ...]) -> tuple[Finding, ...]:
-    """Remark that curves which were edited by hand have been replaced."""
-    if not names:
+def _edits_told(
+    target: bpy.types.Object, clip: str, edited: tuple[str, ...], placement: Placement
+) -> tuple[Finding, ...]:
+    """Remark what became of curves that were edited by hand."""
+    if not edited:
         return ()
-    some = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    message = f"Your edits of {some} were replaced; undo brings them back."
-    return (Finding("edits-replaced", message, blocking=False),)
+    some = ", ".join(edited[:3]) + (f" and {len(edited) - 3} more" if len(edited) > 3 else "")
+    if placement.line.guided:
+        message = f"Your keys of {some} guide the new take; the one before has them as they were."
+        return (Finding("edits-guide", message, blocking=False),)
+    if set(edited) <= set(clips.edited(target, clip)):
+        message = f"Your edits of {some} lie over the new take."
+        return (Finding("edits-kept", message, blocking=False),)
+    message = f"Your edits of {some} stay with the take before; show it, or undo."
+    return (Finding("edits-left", message, blocking=False),)
 
 
 def first_frame(scene: bpy.types.Scene, placement: Placement) -> float:

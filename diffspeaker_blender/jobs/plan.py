@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,11 +21,13 @@ from ..errors import AudioError, HeadError, LipSyncError
 from ..settings import choices, machine
 from ..settings.choices import Choices
 from ..sound import sources as audio
+from ..sound import tracking
 from ..sound.sources import AudioClip
 from ..worker import model_files
 from ..worker.request import SpeechRequest
 from ..worker.schedule import Task
-from . import live
+from . import lines, live
+from .lines import ANY_LINE, Wanted
 
 MODES = {"NAMED": "named", "COMPACT": "compact", "FRAMES": "every frame", "CACHE": "cache"}
 """What is chosen → how keys are made, in the words of `animation`."""
@@ -73,6 +75,7 @@ class Placement:
     head's shape keys; followed: those that move something else, such as its teeth. As they were at
     the click, so that a thread can make the keys ready.
     folder: the task's own files, removed when it ends; None when there are none.
+    line: what the result is to the head's lines.
     """
 
     scene: str
@@ -84,6 +87,7 @@ class Placement:
     keys: tuple[str, ...]
     followed: frozenset[str]
     folder: Path | None = None
+    line: Wanted = ANY_LINE
 
     @classmethod
     def of(
@@ -93,6 +97,7 @@ class Placement:
         place: Place,
         form: Form,
         folder: Path | None = None,
+        line: Wanted = ANY_LINE,
     ) -> Placement:
         """Return the placement on a head as it is now, in a scene as it is now."""
         keys = target.data.shape_keys
@@ -106,6 +111,7 @@ class Placement:
             keys=tuple(keys.key_blocks.keys()) if keys is not None else (),
             followed=frozenset(clips.followed(target)),
             folder=folder,
+            line=line,
         )
 
     @property
@@ -125,7 +131,7 @@ def chosen_for(context: bpy.types.Context, operator: Any = None) -> SimpleNamesp
 
 
 def find_head(context: bpy.types.Context, name: str = "") -> bpy.types.Object:
-    """Return the head by name, else the picked one, else the active object, else the only one.
+    """Return the head by name, else the active or selected one, the picked one, the only one.
 
     Raises HeadError.
     """
@@ -134,12 +140,45 @@ def find_head(context: bpy.types.Context, name: str = "") -> bpy.types.Object:
         if found is None:
             raise HeadError(f"There is no object called “{name}”.", "Check the head's name.")
         return found
-    found = choices.settings(context).head or head.find_head(context)
+    found = chosen_head(context)
     if found is None:
         raise HeadError(
             "There is no head in this scene.", "Pick your head mesh, or add the demo head."
         )
-    return found  # type: ignore[no-any-return]
+    return found
+
+
+def chosen_head(context: bpy.types.Context) -> bpy.types.Object | None:
+    """Return the head that speaks: the active one, the selected one, the picked one, the only one.
+
+    So the panel, the menus and scripts mean the same head, and it is the one that the user sees.
+    """
+    active = getattr(context, "object", None) or context.view_layer.objects.active
+    seen: list[bpy.types.Object | None] = [active, *context.view_layer.objects.selected]
+    for obj in seen:
+        if obj is not None and head.looks_like_head(obj):
+            return obj
+    picked: bpy.types.Object | None = choices.settings(context).head
+    if picked is not None and picked.name in context.view_layer.objects:
+        return picked
+    only: bpy.types.Object | None = head.find_head(context)
+    return only
+
+
+def speakers(
+    context: bpy.types.Context, scene: bpy.types.Scene, strips: list[Any], name: str = ""
+) -> list[bpy.types.Object]:
+    """Return who speaks each strip: the named head, else the active or selected one.
+
+    Strips that were given different speakers go to these, and so does a strip while no head is
+    active. Raises HeadError.
+    """
+    known = [None if name else lines.speaker_of(scene, strip) for strip in strips]
+    active = getattr(context, "object", None) or context.view_layer.objects.active
+    seen = head.looks_like_head(active) and active.select_get()
+    if seen and len({obj.name for obj in known if obj is not None}) < 2:
+        known = [None] * len(strips)
+    return [obj or find_head(context, name) for obj in known]
 
 
 def clip_sources(
@@ -151,7 +190,7 @@ def clip_sources(
     Raises AudioError.
     """
     settings = choices.settings(context)
-    scene = audio.sequencer_scene(context) or context.scene
+    scene: Any = audio.sequencer_scene(context) or context.scene
     fps = audio.scene_fps(scene)
     if file or settings.source == "FILE":
         path = file or bpy.path.abspath(settings.audio_file)
@@ -191,11 +230,20 @@ def tasks(
     if not chosen.model:
         raise LipSyncError("The chosen model file is not there any more.", "Choose another model.")
     model = model_files.find(chosen.model, machine.models_folder())
-    target = find_head(context, head_name)
-    check(target, model)
     sources = clip_sources(context, chosen.strips, file, start)
+    scene: Any = audio.sequencer_scene(context) or context.scene
+    strips = [strip_named(scene, name) for _, name, _ in sources]
+    if all(strip is not None for strip in strips):
+        targets = speakers(context, scene, strips, head_name)
+    else:
+        targets = [find_head(context, head_name)] * len(sources)
+    for target in targets:
+        check(target, model)
     try:
-        return [_task(context, chosen, model, target, *source) for source in sources]
+        return [
+            _task(context, chosen, model, target, source, bool(file))
+            for target, source in zip(targets, sources, strict=True)
+        ]
     except OSError as error:
         raise LipSyncError(
             f"The job's files cannot be written: {error.strerror or error}.",
@@ -231,12 +279,18 @@ def _task(
     chosen: SimpleNamespace,
     model: model_files.ModelFile | None,
     target: bpy.types.Object,
-    clip: AudioClip,
-    strip: str,
-    handle: float,
+    source: tuple[AudioClip, str, float],
+    from_file: bool,
+    given: Wanted | None = None,
 ) -> Task:
+    clip, strip, handle = source
     folder = Path(tempfile.mkdtemp(prefix="task-", dir=machine.work_folder()))
-    scene = audio.sequencer_scene(context) or context.scene
+    scene: Any = audio.sequencer_scene(context) or context.scene
+    wanted = given or _wanted(context, chosen, model, target, source, from_file)
+    rows = wanted.rows if wanted.before is not None else None
+    keep = _keep(target, scene, clip, wanted, chosen, rows)
+    if keep is not None:
+        lines.write_keep(folder / "keep.npz", target, keep, scene, rows)
     request = SpeechRequest(
         **clip.request(folder),
         face=str(head.write_face(target, folder / "face.npz")),
@@ -252,10 +306,85 @@ def _task(
         tolerance=chosen.tolerance,
         detail=chosen.detail,
         device=machine.get().device,
+        keep=None if keep is None else str(folder / "keep.npz"),
     )
     place = Place(clip.name, clip.start, clip.duration, strip, handle)
-    placement = Placement.of(target, scene, place, form_of(chosen), folder)  # type: ignore[arg-type]
+    placement = Placement.of(target, scene, place, form_of(chosen), folder, wanted)
     return Task(request.fields(), placement)
+
+
+def _wanted(
+    context: bpy.types.Context,
+    chosen: SimpleNamespace,
+    model: model_files.ModelFile | None,
+    target: bpy.types.Object,
+    source: tuple[AudioClip, str, float],
+    from_file: bool,
+) -> Wanted:
+    """Return what a result is to the lines of its head."""
+    clip, strip, _ = source
+    scene: Any = audio.sequencer_scene(context) or context.scene
+    names: tuple[str, ...] = (strip,) if strip else ()
+    if strip and chosen.strips == "JOINED":
+        names = (strip, *(s.name for s in audio.selected_strips(context) if s.name != strip))
+    from_file = from_file or choices.settings(context).source == "FILE"
+    kind = "strip" if strip else "file" if from_file else "speaker"
+    place = lines.source_of(scene, clip, names, kind)
+    about = lines.about(chosen, _style(chosen) if model else None)
+    given = Wanted(source=place, strips=names, about=about)
+    return lines.wanted(target, scene, clip, chosen, given)
+
+
+def _keep(
+    target: bpy.types.Object,
+    scene: bpy.types.Scene,
+    clip: AudioClip,
+    wanted: Wanted,
+    chosen: SimpleNamespace,
+    rows: tuple[int, int] | None,
+) -> str | None:
+    """Return the line whose shown take the model must keep something of, None for none."""
+    if rows is None and chosen.edits != "GUIDE":
+        return None
+    name = lines.clip_for(target, scene, clip.name, clip.start * audio.scene_fps(scene), wanted)
+    stored = clips.load_stored(target, name)
+    if stored is None or stored[0].controls is None:
+        return None
+    return name if rows is not None or clips.edited(target, name) else None
+
+
+def redo(
+    context: bpy.types.Context,
+    operator: Any,
+    target: bpy.types.Object,
+    clip: str,
+    frames: tuple[int, int],
+) -> Task:
+    """Return the task that makes some frames of a line anew. Raises LipSyncError."""
+    chosen = chosen_for(context, operator)
+    model = model_files.find(chosen.model, machine.models_folder())
+    check(target, model)
+    scene: Any = audio.sequencer_scene(context) or context.scene
+    wanted = lines.redone(target, scene, clip, frames, chosen, _style(chosen) if model else None)
+    record = lines.records_of(target)[clip]
+    sound = lines.sound_again(scene, record, clip)
+    own = tracking.own_strip(record.uid, record.source.name, record.source.scene)
+    strip, handle = ("", 0.0) if own is None else (own[1].name, left_frame(own[1]))
+    if sound is None and own is not None:
+        sound = audio.strip_clip(own[0], own[1])
+    if sound is None:
+        raise AudioError(
+            f"The sound of “{clip}” cannot be found.", "Generate the whole line again."
+        )
+    modes = {mode: output for output, mode in MODES.items()}
+    chosen.output, chosen.nla, chosen.intensity = (
+        modes[record.mode],
+        record.nla,
+        record.take.intensity,
+    )
+    chosen.thin, chosen.thin_tolerance = record.tolerance > 0, record.tolerance
+    sound = replace(sound, start=record.start_frame / audio.scene_fps(scene))
+    return _task(context, chosen, model, target, (sound, strip, handle), False, wanted)
 
 
 def form_of(chosen: SimpleNamespace) -> Form:
@@ -266,7 +395,7 @@ def form_of(chosen: SimpleNamespace) -> Form:
 
 def sound_of(context: bpy.types.Context, target: bpy.types.Object) -> AudioClip | None:
     """Return the sound of the line that a head's live controls show, by its strip's name."""
-    scene = audio.sequencer_scene(context) or context.scene
+    scene: Any = audio.sequencer_scene(context) or context.scene
     strip = strip_named(scene, live.adjust(target).clip)  # type: ignore[arg-type]
     if strip is not None:
         return audio.strip_clip(scene, strip)

@@ -24,6 +24,7 @@ from ..settings import machine
 from ..sound import sources
 from ..worker.schedule import Schedule, State, Task
 from . import placing, plan, status, timer
+from .lines import Wanted
 from .placing import Placed
 from .status import refuse
 
@@ -259,6 +260,7 @@ class DIFFSPEAKER_OT_apply(bpy.types.Operator):
             scene,  # type: ignore[arg-type]
             plan.Place(self.clip or path.stem, start, len(result.weights) / result.fps),
             plan.form_of(plan.chosen_for(context)),
+            line=Wanted(exact=True),
         )
         full, shaped = placing.prepare(result, where)
         return placing.place(full, shaped, where)

@@ -31,6 +31,15 @@ SEPARATE_OR_JOINED = (
     ("SEPARATE", "One Job Each", "Treat every selected strip as a line of its own"),
     ("JOINED", "One Line", "Treat the selected strips as pieces of one cut-up line"),
 )
+TAKES = (
+    ("NEW", "New Take", "Keep the last take beside the new one"),
+    ("REPLACE", "Replace Take", "Put the new take in the place of the one that is shown"),
+)
+EDITS = (
+    ("LAYER", "Keep as Layer", "Lay what was changed by hand over the new take"),
+    ("GUIDE", "Keep My Keys", "Let keys set by hand guide the new take, which passes through them"),
+    ("DROP", "Leave with Old Take", "Show the new take as generated; the last keeps its edits"),
+)
 OUTPUTS = (
     (
         "NAMED",
@@ -146,6 +155,16 @@ class Choices:
         name="Seed",
         description="Another number gives another take; the same number the same take",
         min=0,
+    )
+    take: EnumProperty(
+        name="Again",
+        description="What becomes of the last take when a line is generated again",
+        items=TAKES,
+    )
+    edits: EnumProperty(
+        name="Hand Edits",
+        description="What becomes of curves edited by hand when a line is generated again",
+        items=EDITS,
     )
     output: EnumProperty(name="Output", description="Form of the result", items=OUTPUTS)
     tolerance: FloatProperty(

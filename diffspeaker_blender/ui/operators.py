@@ -134,7 +134,7 @@ class DIFFSPEAKER_OT_export(bpy.types.Operator, ExportHelper):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        if choices.settings(context).head or head.find_head(context):
+        if plan.chosen_head(context):
             return True
         cls.poll_message_set("Pick a head first")
         return False

@@ -157,7 +157,7 @@ class _Export(_Child):
 
 def chosen_head(context: bpy.types.Context) -> bpy.types.Object | None:
     """Return the head the panel speaks of: the picked one, else the active object, else the one."""
-    return choices.settings(context).head or head.find_head(context)
+    return plan.chosen_head(context)
 
 
 def why_not(

@@ -38,6 +38,8 @@ class SpeechRequest:
     """Largest error of the shapes, millimetres on a life-size head."""
     detail: bool = True
     """Add shapes for what the named ones cannot say."""
+    keep: str | None = None
+    """`.npz` of values that the motion must keep; the rest is filled in between them."""
     device: str = "auto"
     """"auto", "cpu", "cuda" or "mps"."""
 
