@@ -7,7 +7,6 @@ first frame, sample rate, samples; then the positions, all little-endian.
 
 from __future__ import annotations
 
-import contextlib
 import struct
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ExportError
+from ..files import safe_write
 from ..motion import motion as motions
 from ..motion.motion import Motion
 
@@ -47,20 +47,16 @@ def write_cache(
         )
     samples, first = len(frames) + 2, int(frames[0]) - 1
     head = struct.pack("<12siiffi", b"POINTCACHE2\0", 1, len(rest), float(first), 1.0, samples)
-    part = path.with_name(f"{path.name}.part")  # an older cache survives a full disk
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
+        with safe_write.written(path) as part, part.open("r+b") as file:
             file.write(head)
             file.write(rest.astype("<f4").tobytes())
             for low in range(0, len(frames), _CHUNK):
                 shown = rest + placed.offsets(slice(low, low + _CHUNK))
                 file.write(shown.astype("<f4").tobytes())
             file.write(rest.astype("<f4").tobytes())
-        part.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
         raise ExportError(
             f"The point cache {path.name} could not be written ({error.strerror or error}).",
             f"It needs {samples * rest.nbytes / 1e6:,.0f} MB in {path.parent}.",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import ExportError, LipSyncError
+from ..files import safe_write
 
 
 @contextlib.contextmanager
@@ -19,17 +19,20 @@ def written_whole(path: Path, kind: str) -> Iterator[Path]:
     A .gltf names its companions after itself, so it is written in a folder of its own under its
     real name, and all of its files move together.
     """
-    folder: Path | None = None
-    part = path.with_name(f"{path.stem}.part{path.suffix}")
     try:
-        if kind == "gltf":
-            folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}-", dir=path.parent))
+        if kind != "gltf":
+            with safe_write.written(path) as part:
+                yield part
+            return
+        safe_write.refuse_special(path)
+        safe_write.sweep(path.parent)
+        folder = safe_write.new_part_folder(path)
+        try:
             part = folder / path.name
-        yield part
-        if folder is None:
-            part.replace(path)
-        else:
+            yield part
             _move_together([*companions(part, kind), part], path.parent)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
     except LipSyncError:
         raise
     except OSError as error:
@@ -39,12 +42,6 @@ def written_whole(path: Path, kind: str) -> Iterator[Path]:
     except RuntimeError as error:  # what Blender's operators raise
         reason = str(error).strip().removeprefix("Error: ")
         raise ExportError(f"Blender's exporter refused {path.name}: {reason}") from error
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
 
 
 def _move_together(files: list[Path], home: Path) -> None:

@@ -13,6 +13,7 @@ import errno
 import os
 import re
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Iterator
@@ -77,6 +78,13 @@ def new_part(path: Path) -> Path:
     return part
 
 
+def new_part_folder(path: Path) -> Path:
+    """Make and return an empty folder of ours beside `path`, for results of several files."""
+    folder = part_name(path.with_suffix(""))
+    folder.mkdir(0o700)
+    return folder
+
+
 def part_name(path: Path) -> Path:
     """Return a random name beside `path` that `sweep` knows for ours."""
     suffix = path.suffix if re.fullmatch(r"\.\w{1,12}", path.suffix) else ""
@@ -127,7 +135,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def sweep(folder: Path, older: float = STALE) -> int:
-    """Remove temporary files of writers that were killed; return how many."""
+    """Remove temporary files and folders of writers that were killed; return how many."""
     gone = 0
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
@@ -135,7 +143,11 @@ def sweep(folder: Path, older: float = STALE) -> int:
                 continue
             with contextlib.suppress(OSError):
                 about = entry.stat(follow_symlinks=False)
-                if stat.S_ISREG(about.st_mode) and time.time() - about.st_mtime > older:
-                    os.unlink(entry.path)  # noqa: PTH108
-                    gone += 1
+                if time.time() - about.st_mtime <= older:
+                    continue
+                if stat.S_ISREG(about.st_mode):
+                    Path(entry.path).unlink()
+                elif stat.S_ISDIR(about.st_mode):
+                    shutil.rmtree(entry.path)
+                gone += 1
     return gone

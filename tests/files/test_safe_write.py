@@ -130,12 +130,14 @@ def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", KILLED, str(ROOT), str(path)], check=False)
     left = [entry for entry in tmp_path.iterdir() if entry != path]
     assert len(left) == 1
+    folder = safe_write.new_part_folder(tmp_path / "face.gltf")
+    (folder / "face.bin").write_bytes(b"half")
     (tmp_path / "mine.part.csv").write_text("not ours")
     (tmp_path / "a.part").write_text("not ours")
     safe_write.write(path, "new")
     assert left[0].exists()  # it may still have a writer
     past = time.time() - safe_write.STALE - 10
-    for entry in tmp_path.iterdir():
+    for entry in list(tmp_path.iterdir()):
         os.utime(entry, (past, past))
     safe_write.write(path, "newer")
     assert names(tmp_path) == ["a.npz", "a.part", "mine.part.csv"]
