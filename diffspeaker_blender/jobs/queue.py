@@ -186,7 +186,7 @@ def _finish(task: Task) -> None:
         try:
             with bpy.context.temp_override(window=status.window()):
                 apply = bpy.ops.diffspeaker.apply  # type: ignore[attr-defined]
-                apply("EXEC_DEFAULT", True, task=number)  # one undo step  # type: ignore[attr-defined]
+                apply("EXEC_DEFAULT", True, task=number)  # one undo step
         except RuntimeError as error:
             status.say(str(error).removeprefix("Error: ").strip(), "", "ERROR")
         finally:
