@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 ADDON = __package__
@@ -9,3 +10,12 @@ ADDON = __package__
 
 PACKAGE = Path(__file__).resolve().parent
 """The folder of the add-on's own code."""
+
+
+def absolute(path: str | Path) -> Path:
+    """Return a path that means the same file in every process, whatever folder each runs in.
+
+    The worker runs in a folder of its own, so every path that a person gives is made absolute where
+    it comes in. Links stay as they are named.
+    """
+    return Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100  (keeps links)

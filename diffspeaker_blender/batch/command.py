@@ -11,12 +11,16 @@ skipped. Exit codes: 0 all is well, 1 a line failed, 2 wrong usage, 3 nothing co
 from __future__ import annotations
 
 import argparse
+import contextlib
+import logging
 import math
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,7 @@ from ..export import export
 from ..jobs import placing
 from ..jobs.plan import Form, Place, Placement
 from ..motion import motion
+from ..paths import ADDON, absolute
 from ..settings import machine
 from ..sound import sources
 from ..worker import model_files
@@ -35,7 +40,10 @@ from ..worker.client import Worker
 from ..worker.request import SpeechRequest
 from ..worker.schedule import Schedule, State, Task
 from . import lines as batch
-from .lines import DEMO_HEAD, Line, Report
+from .lines import DEMO_HEAD, Line
+from .report import STATES, Report
+
+log = logging.getLogger(ADDON)
 
 ALL_WELL, LINE_FAILED, USAGE, NOT_STARTED = range(4)
 _MODES = {"named": "named", "compact": "compact", "frames": "every frame"}
@@ -50,13 +58,13 @@ def main(arguments: Sequence[str]) -> int:
     except SystemExit as stop:
         return int(stop.code or 0)
     except LipSyncError as error:
-        print(error, file=sys.stderr)
+        _say(str(error), sys.stderr)
         return USAGE
     try:
         machine.require_runtime()
-        return _Run(given, lines).carry()
+        return _Run(given, lines, _report_path(given, lines)).carry()
     except LipSyncError as error:
-        print(error, file=sys.stderr)
+        _say(str(error), sys.stderr)
         return NOT_STARTED
 
 
@@ -64,48 +72,118 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("blender --command lipsync", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--audio", type=Path, help="sound file to speak")
-    what.add_argument("--batch", type=Path, help="folder of sound files, or a CSV manifest")
+    what.add_argument("--audio", type=absolute, help="sound file to speak")
+    what.add_argument("--batch", type=absolute, help="folder of sound files, or a CSV manifest")
     parser.add_argument("--head", default=DEMO_HEAD, help=".blend with the head, or “demo”")
     parser.add_argument("--object", default="", help="name of the head in its file")
-    parser.add_argument("--export", type=Path, help="file to write for --audio; the suffix decides")
-    parser.add_argument("--out", type=Path, help="folder to write to for --batch")
+    parser.add_argument(
+        "--export", type=absolute, help="file to write for --audio; the suffix decides"
+    )
+    parser.add_argument("--out", type=absolute, help="folder to write to for --batch")
     parser.add_argument(
         "--format", default="glb", help="glb, gltf, fbx, usdc, abc, csv, json, blend"
     )
     parser.add_argument("--model", default="", help="model's name or .safetensors file")
     parser.add_argument("--style", default="", help="way of speaking")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=_number(int, 0, batch.LARGEST_SEED), default=0)
     parser.add_argument("--keys", default="named", choices=sorted(_MODES), help="form of the keys")
-    parser.add_argument("--thin", type=float, default=0.0, metavar="MM", help="0 keeps every key")
-    parser.add_argument("--intensity", type=float, default=1.0)
-    parser.add_argument("--fps", type=float, default=0.0, help="0 takes the head file's")
+    parser.add_argument(
+        "--thin", type=_number(float, 0, 100), default=0.0, metavar="MM", help="0 keeps every key"
+    )
+    parser.add_argument("--intensity", type=_number(float, 0, 3), default=1.0)
+    parser.add_argument(
+        "--fps", type=_frame_rate, default=0.0, help="1 to 1000; 0 takes the head file's"
+    )
     parser.add_argument("--device", default="", help="auto, cpu, cuda or mps")
     parser.add_argument(
         "--with-audio", action="store_true", help="write the sound beside each file"
     )
-    parser.add_argument("--jobs", type=int, default=1, help="number of workers")
+    parser.add_argument("--jobs", type=_number(int, 1, 64), default=1, help="number of workers")
     parser.add_argument("--shard", default="1/1", help="share of the lines, such as 2/5")
-    parser.add_argument("--report", type=Path, help="JSON report; default beside the output")
+    parser.add_argument("--report", type=absolute, help="JSON report; default beside the output")
     parser.add_argument("--force", action="store_true", help="also write what is up to date")
     return parser
 
 
+def _number(kind: Callable[[str], float], least: float, most: float) -> Callable[[str], float]:
+    """Return what argparse reads a number with: finite, and between two bounds."""
+
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"“{text[:40]}” is no number") from error
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text[:40]} is not between {least} and {most}")
+        return value
+
+    return read
+
+
+def _frame_rate(text: str) -> float:
+    """Return frames a second; 0 for the head file's own."""
+    value = _number(float, 0, 1000)(text)
+    if 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than one frame a second")
+    return value
+
+
 def _lines(given: argparse.Namespace) -> list[Line]:
-    """Return this machine's lines. Raises LipSyncError when the arguments make no sense."""
-    default = Line(Path(), Path(), given.head, given.style, given.model, given.seed)
+    """Return this machine's lines. Raises LipSyncError for what cannot come out well."""
+    if given.head not in ("", DEMO_HEAD):
+        given.head = str(absolute(given.head))
+    if given.model.lower().endswith(".safetensors"):
+        given.model = str(absolute(given.model))
+    default = Line(Path(), Path(), given.head or DEMO_HEAD, given.style, given.model, given.seed)
     suffix = "." + given.format.lower().lstrip(".")
     if given.audio is not None:
         output = given.export or given.audio.with_suffix(suffix)
-        return [Line(given.audio, output, given.head, given.style, given.model, given.seed)]
+        lines = [replace(default, audio=given.audio, output=output)]
+    else:
+        lines = _batch_lines(given, suffix, default)
+    for line in lines:
+        if line.output.suffix.lower() != ".blend":
+            _require_format(line)
+    others = {"the report": _report_path(given, lines)}
+    if given.batch is not None:
+        others["the list of lines"] = given.batch
+        if _report_path(given, lines) == given.batch:
+            raise LipSyncError("The report would overwrite the list of lines.", "Rename one.")
+    batch.refuse_clashes(lines, others)
+    return batch.shard(lines, given.shard)
+
+
+def _batch_lines(given: argparse.Namespace, suffix: str, default: Line) -> list[Line]:
+    """Return every line of a folder or a manifest. Raises LipSyncError."""
     if given.export is not None:
         raise LipSyncError("--export is for one line.", "Use --out and --format with --batch.")
-    if not given.batch.exists():
+    if not os.path.lexists(given.batch):
         raise LipSyncError(f"There is no {given.batch}.", "Name a folder or a CSV file.")
     folder = given.batch if given.batch.is_dir() else given.batch.parent
     read = batch.from_folder if given.batch.is_dir() else batch.from_manifest
-    lines = read(given.batch, given.out or folder, suffix, default)
-    return batch.shard(lines, given.shard)
+    return read(given.batch, given.out or folder, suffix, default)
+
+
+def _require_format(line: Line) -> None:
+    """Refuse a file that could not be written after all the work. Raises LipSyncError."""
+    try:
+        export.kind_of(line.output)
+    except LipSyncError as error:
+        if line.row:
+            raise LipSyncError(f"Line {line.row}: {error.message}", error.hint) from error
+        raise
+
+
+def _report_path(given: argparse.Namespace, lines: list[Line]) -> Path:
+    """Return where the report goes: beside the written files, one for each share."""
+    if given.report is not None:
+        return Path(given.report)
+    folder = lines[0].output.parent if lines else Path()
+    if given.batch is not None:
+        folder = given.out or (given.batch if given.batch.is_dir() else given.batch.parent)
+    share = given.shard
+    part = "" if share == "1/1" else "." + share.replace("/", "of")
+    return Path(folder) / f"lipsync-report{part}.json"
 
 
 def _read(path: Path, _payload: object) -> motion.Motion:
@@ -123,40 +201,36 @@ def _worker(lanes: int) -> Worker:
 class _Run:
     """One run over all lines: what is asked, the workers, the report, and faces already read."""
 
-    def __init__(self, given: argparse.Namespace, lines: list[Line]) -> None:
+    def __init__(self, given: argparse.Namespace, lines: list[Line], report: Path) -> None:
         self.given, self.lines = given, lines
         self.folder = Path(tempfile.mkdtemp(prefix="batch-", dir=machine.work_folder()))
         lanes = max(1, given.jobs)
         self.schedule = Schedule(lambda: _worker(lanes), _read, lanes)
-        self.report = Report(given.report or self._report_path())
+        self.report = Report(report)
         self.faces: dict[str, Path] = {}
         self.options = {name: getattr(given, name) for name in _WRITTEN}
+        self.options["version"] = _version()
         self.started: dict[int, float] = {}
 
     def carry(self) -> int:
         """Take every line through, a few ahead of the workers; return the exit code."""
-        waiting = list(self.lines)
+        waiting = deque(self.lines)
         try:
             while waiting or self.schedule.busy:
                 while waiting and len(self.schedule.tasks) < 2 * self.schedule.most_lanes:
-                    self._prepare(waiting.pop(0))
+                    self._prepare(waiting.popleft())
                 for task in self.schedule.step():
                     self._finish(task)
                 time.sleep(0.01)
         finally:
             self.schedule.stop()
+            self.report.write()
         report = self.report
-        told = ", ".join(f"{report.count(name)} {name}" for name in ("done", "skipped", "failed"))
-        print(f"{told}; report: {report.path}")
-        return LINE_FAILED if report.count("failed") else ALL_WELL
-
-    def _report_path(self) -> Path:
-        folder = self.lines[0].output.parent if self.lines else Path()
-        if self.given.batch is not None:
-            folder = self.given.out or folder
-        share = self.given.shard
-        part = "" if share == "1/1" else "." + share.replace("/", "of")
-        return folder / f"lipsync-report{part}.json"
+        told = ", ".join(f"{report.count(name)} {name}" for name in STATES)
+        _say(f"{told}; report: {report.path}")
+        if report.trouble:
+            _say(f"The report could not be written: {report.trouble}.", sys.stderr)
+        return LINE_FAILED if report.count("failed") or report.trouble else ALL_WELL
 
     def _prepare(self, line: Line) -> None:
         """Skip a line that is up to date, else ask for its motion."""
@@ -170,8 +244,8 @@ class _Run:
             request = SpeechRequest(
                 **clip.request(folder), **self._fields(line), output=str(folder / "m.npz")
             )
-        except (LipSyncError, OSError) as error:
-            self._tell(line, "failed", str(error))
+        except Exception as error:  # whatever is wrong with a line stops no other
+            self._fail(line, error)
             return
         task = self.schedule.add(Task(request.fields(), (line, clip, digest)))
         self.started[id(task)] = time.monotonic()
@@ -202,7 +276,7 @@ class _Run:
         if not path.is_file():
             raise LipSyncError(f"There is no head file {path}.", "Check its path.")
         try:
-            bpy.ops.wm.open_mainfile(filepath=str(path.resolve()), load_ui=False)
+            bpy.ops.wm.open_mainfile(filepath=str(path), load_ui=False)
         except RuntimeError as error:
             raise LipSyncError(f"{path.name} cannot be opened: {error}") from error
         wanted = self.given.object
@@ -224,8 +298,8 @@ class _Run:
         try:
             placed = self._place(line, clip, task.result)
             self._write(line, clip, placed)
-        except (LipSyncError, OSError, RuntimeError) as error:
-            self._tell(line, "failed", str(error), seconds=seconds)
+        except Exception as error:  # whatever is wrong with a line stops no other
+            self._fail(line, error, seconds=seconds)
             return
         self._tell(
             line,
@@ -257,18 +331,38 @@ class _Run:
     def _write(self, line: Line, clip: sources.AudioClip, placed: placing.Placed) -> None:
         line.output.parent.mkdir(parents=True, exist_ok=True)
         if line.output.suffix.lower() == ".blend":
-            bpy.ops.wm.save_as_mainfile(filepath=str(line.output.resolve()), compress=True)
+            bpy.ops.wm.save_as_mainfile(filepath=str(line.output), compress=True)
             return
         sound = clip if self.given.with_audio else None
         export.export([bpy.data.objects[placed.head]], line.output, with_audio=sound)
 
+    def _fail(self, line: Line, error: Exception, **more: object) -> None:
+        """Note why a line failed; what nobody foresaw goes to the log as well."""
+        if not isinstance(error, LipSyncError | OSError | RuntimeError):
+            log.error("%s", line.named, exc_info=error)
+        self._tell(line, "failed", str(error) or type(error).__name__, **more)
+
     def _tell(self, line: Line, status: str, message: str, **more: object) -> None:
         self.report.note(line, status, message, **more)
         place = f"[{len(self.report.entries)}/{len(self.lines)}]"
-        print(f"{place} {line.audio.name} → {line.output.name}: {message}", flush=True)
+        _say(f"{place} {line.audio.name} → {line.output.name}: {message}")
+
+
+def _say(text: str, stream: Any = None) -> None:
+    """Print a line, also one with names that the console's encoding lacks."""
+    stream = stream or sys.stdout
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    with contextlib.suppress(OSError, ValueError):  # the reader of the pipe has gone
+        print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
 
 
 _WRITTEN = ("object", "keys", "thin", "intensity", "fps", "with_audio")
+
+
+def _version() -> str:
+    """Return what changes when an update may speak otherwise: the bundled weights' digest."""
+    about = model_files.bundled_path()
+    return batch.content_of(about).hex() if about.is_file() else ""
 
 
 def _fps(rate: float) -> tuple[int, float]:
@@ -278,13 +372,22 @@ def _fps(rate: float) -> tuple[int, float]:
 
 
 def _add_strip(scene: bpy.types.Scene, path: Path) -> None:
-    """Put the sound in the sequencer; a Blender built without sound goes without it."""
+    """Put the sound in the sequencer, on the first channel that is free and heard.
+
+    A Blender built without sound goes without it.
+    """
     editor = scene.sequence_editor_create()
     strips = editor.strips if hasattr(editor, "strips") else editor.sequences  # type: ignore[attr-defined]
+    taken = {strip.channel for strip in strips}
+    free = [
+        number
+        for number, channel in enumerate(editor.channels)
+        if number and number not in taken and not channel.mute
+    ]
     try:
-        strips.new_sound(path.stem, str(path.resolve()), 1, int(_FRAME))
-    except RuntimeError as error:
-        print(f"The sound is not in the sequencer: {error}", file=sys.stderr)
+        strips.new_sound(path.stem[:60], str(path), free[0] if free else 1, int(_FRAME))
+    except (RuntimeError, ValueError) as error:
+        _say(f"The sound is not in the sequencer: {error}", sys.stderr)
 
 
 _commands: list[object] = []

@@ -72,7 +72,7 @@ def export(
     Raises ExportError, and then no file of that name has been touched.
     """
     began, path = time.perf_counter(), Path(path)
-    kind = _kind(path, what)
+    kind = kind_of(path, what)
     scene = bpy.context.scene if scene is None else scene
     members = stand_ins.family(objects)
     if not any(member.type == "MESH" for member in members):
@@ -116,8 +116,8 @@ def export(
     )
 
 
-def _kind(path: Path, what: str) -> str:
-    """Return which format is wanted. Raises ExportError."""
+def kind_of(path: Path, what: str = "") -> str:
+    """Return which format is wanted, `what` or the path's suffix. Raises ExportError."""
     kind = (what or path.suffix.lstrip(".")).lower()
     kind = _ALSO.get(kind, kind)
     if kind not in FORMATS:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -159,12 +161,33 @@ def sync(
     return f"but the sound runs from frame {start:.0f} to {start + length:.0f}"
 
 
-def cache_path(placement: Placement) -> Path:
-    """Return where a point cache goes: beside a saved file, else in the cache folder."""
-    name = plan.file_name(f"{placement.head}-{placement.clip}") + ".pc2"
+def cache_path(placement: Placement, target: bpy.types.Object) -> Path:
+    """Return where a point cache goes: beside a saved file, else in the cache folder.
+
+    No two results share a name, whatever is cut off it: a digest tells heads, lines and .blend
+    files apart. Files that were never saved have no name, so theirs is drawn, and kept for as long
+    as the head plays it.
+    """
+    words = [placement.head, placement.clip]
+    stem = _shortened(plan.file_name("-".join(words)))
     if bpy.data.filepath:
-        return Path(bpy.data.filepath).parent / "diffspeaker_cache" / name
-    return machine.cache_folder() / name
+        saved = Path(bpy.data.filepath)
+        digest = hashlib.sha256("\0".join([saved.name, *words]).encode("utf-8", "replace"))
+        return saved.parent / "diffspeaker_cache" / f"{stem}-{digest.hexdigest()[:8]}.lipsync.pc2"
+    folder = machine.cache_folder()
+    for modifier in target.modifiers:
+        if modifier.type == "MESH_CACHE":
+            playing = Path(modifier.filepath)  # type: ignore[attr-defined]
+            if playing.parent == folder and playing.name[:-21] == stem:
+                return playing
+    return folder / f"{stem}-{secrets.token_hex(4)}.lipsync.pc2"
+
+
+def _shortened(name: str) -> str:
+    """Return a name that leaves room for more: file systems end at 255 bytes."""
+    while len(name.encode("utf-8", "surrogateescape")) > 120:
+        name = name[:-1]
+    return name
 
 
 def _place_cache(
@@ -177,8 +200,11 @@ def _place_cache(
     """Write a PC2 file and play it on the head."""
     fps = sources.scene_fps(scene)
     shown = adjust.adjust(result, Adjustments(intensity=placement.form.intensity))
-    path = cache_path(placement)
-    machine.made(path.parent)
+    path = cache_path(placement, target)
+    if path.parent == machine.cache_folder():
+        machine.made_cache_folder()
+    else:
+        machine.made(path.parent)
     template, _triangles = head.face_arrays(target)
     point_cache.write_cache(shown, template, path, fps=fps, start_frame=start)
     point_cache.apply_cache(target, path)

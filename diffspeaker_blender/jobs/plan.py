@@ -193,7 +193,7 @@ def clip_sources(
     scene: Any = audio.sequencer_scene(context) or context.scene
     fps = audio.scene_fps(scene)
     if file or settings.source == "FILE":
-        path = file or bpy.path.abspath(settings.audio_file)
+        path = bpy.path.abspath(file or settings.audio_file)
         if not path:
             raise AudioError("No sound file is chosen.", "Choose a file, or select a strip.")
         return [(audio.file_clip(path, (start if file else settings.audio_start) / fps), "", 0.0)]

@@ -20,6 +20,7 @@ from bpy.props import FloatProperty, IntProperty, StringProperty
 
 from ..errors import LipSyncError
 from ..motion import motion
+from ..paths import absolute
 from ..settings import machine
 from ..sound import sources
 from ..worker.schedule import Schedule, State, Task
@@ -230,7 +231,7 @@ class DIFFSPEAKER_OT_apply(bpy.types.Operator):
         name="Motion File",
         description="Motion that the model wrote earlier (.npz)",
         subtype="FILE_PATH",
-        options={"SKIP_SAVE"},
+        options={"SKIP_SAVE", *machine.PATH},
     )
     head: StringProperty(name="Head", description="Name of the head", options={"SKIP_SAVE"})
     clip: StringProperty(name="Line", description="Name of the result", options={"SKIP_SAVE"})
@@ -251,7 +252,7 @@ class DIFFSPEAKER_OT_apply(bpy.types.Operator):
         return {"FINISHED"}
 
     def _place_file(self, context: bpy.types.Context) -> placing.Placed:
-        path = Path(bpy.path.abspath(self.filepath))
+        path = absolute(bpy.path.abspath(self.filepath))
         result = motion.load(path)
         scene = sources.sequencer_scene(context) or context.scene
         start = self.start_frame / sources.scene_fps(scene)

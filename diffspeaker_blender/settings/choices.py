@@ -231,6 +231,7 @@ class DIFFSPEAKER_PG_settings(Choices, bpy.types.PropertyGroup):
         name="Sound File",
         description="Any sound or movie file that Blender reads",
         subtype="FILE_PATH",
+        options=machine.PATH,
     )
     audio_start: FloatProperty(
         name="Start Frame",

@@ -6,8 +6,10 @@ an entry in the preferences (a script that registers it by hand).
 
 from __future__ import annotations
 
+import contextlib
+import fnmatch
 import os
-import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +18,23 @@ from typing import Any
 import bpy
 
 from ..errors import SetupError
-from ..paths import ADDON
+from ..files import safe_write
+from ..paths import ADDON, absolute
 from ..worker import runtime
 from ..worker.client import Worker, package_root, worker_command
 
 PYTHON_VARIABLE = "DIFFSPEAKER_PYTHON"
+
+PATH: set[str] = (
+    {"PATH_SUPPORTS_BLEND_RELATIVE"}
+    if "is_path_supports_blend_relative" in bpy.types.Property.bl_rna.properties
+    else set()
+)
+"""Options of a property that holds a path, so that it may begin with "//" (Blender 4.5 asks)."""
+
+_MARK = ".diffspeaker-cache"
+_OURS = ("*.lipsync.pc2", "*.lipsync.*.part.pc2", "worker.log")
+_OUR_RIGS = ("rig-*.npz", "rig-*.part*")
 
 
 @dataclass(frozen=True)
@@ -52,9 +66,24 @@ def models_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """Return where point caches of unsaved files and the log lie."""
+    """Return where point caches of unsaved files, derived rigs and the log lie.
+
+    It is always a folder of our own: in a chosen one we make another, so that nothing of the
+    user's ever lies beside what Clear removes. A choice such as "//" holds in saved files only.
+    """
     chosen = get().cache
-    return Path(bpy.path.abspath(chosen)) if chosen else runtime.data_folder() / "cache"
+    if not chosen or (chosen.startswith("//") and not bpy.data.filepath):
+        return runtime.data_folder() / "cache"
+    return absolute(bpy.path.abspath(chosen)) / "diffspeaker_unsaved"
+
+
+def made_cache_folder() -> Path:
+    """Return the cache folder, made and marked as ours. Raises SetupError."""
+    folder = made(cache_folder())
+    if not (folder / _MARK).is_file():
+        with contextlib.suppress(OSError):  # without its mark the folder is used, but never cleared
+            safe_write.write(folder / _MARK, "Made by DiffSpeaker; Clear removes its own files.\n")
+    return folder
 
 
 def made(folder: Path) -> Path:
@@ -74,20 +103,42 @@ def work_folder() -> Path:
     return made(Path(bpy.app.tempdir) / "diffspeaker")
 
 
-def cache_files() -> Iterator[Path]:
-    """Yield the files in the cache folder."""
-    return (path for path in cache_folder().rglob("*") if path.is_file())
+def cache_files() -> Iterator[tuple[Path, int]]:
+    """Yield what Clear may remove, with its bytes: our own files in folders that we made.
+
+    A folder without our mark yields nothing, links are not followed, and point caches that the open
+    file plays are left alone.
+    """
+    folder = cache_folder()
+    if not (folder / _MARK).is_file():
+        return
+    playing = {
+        os.path.normcase(absolute(bpy.path.abspath(modifier.filepath)))  # type: ignore[attr-defined]
+        for obj in bpy.data.objects
+        for modifier in obj.modifiers
+        if modifier.type == "MESH_CACHE"
+    }
+    for place, patterns in ((folder, _OURS), (folder / "rigs", _OUR_RIGS)):
+        if place.is_symlink() and place != folder:
+            continue
+        with contextlib.suppress(OSError), os.scandir(place) as entries:
+            for entry in entries:
+                about = entry.stat(follow_symlinks=False)
+                ours = any(fnmatch.fnmatch(entry.name, pattern) for pattern in patterns)
+                if stat.S_ISREG(about.st_mode) and ours:
+                    path = Path(entry.path)
+                    if os.path.normcase(path) not in playing:
+                        yield path, about.st_size
 
 
-def clear_cache() -> float:
-    """Empty the cache folder; return the megabytes that became free."""
-    size = sum(path.stat().st_size for path in cache_files()) / 1e6
-    for path in cache_folder().glob("*"):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-    return size
+def clear_cache() -> tuple[int, float]:
+    """Remove what is ours in the cache folder; return how many files and megabytes that was."""
+    count, size = 0, 0
+    for path, length in list(cache_files()):
+        with contextlib.suppress(OSError):  # another Blender may hold it
+            path.unlink()
+            count, size = count + 1, size + length
+    return count, size / 1e6
 
 
 # --- runtime -------------------------------------------------------------------------------------
@@ -98,10 +149,10 @@ def python() -> Path | None:
     given = os.environ.get(PYTHON_VARIABLE, "")
     chosen = get()
     if not given and chosen.source == "PYTHON":
-        given = bpy.path.abspath(chosen.python) if chosen.python else ""
-        return Path(given) if given and Path(given).is_file() else None
-    if given:
-        return Path(given) if Path(given).is_file() else None
+        given = bpy.path.abspath(chosen.python)
+    if given or chosen.source == "PYTHON":
+        path = absolute(given)
+        return path if given and path.is_file() else None
     return runtime.installed_python(runtime_folder())
 
 
@@ -141,7 +192,7 @@ def new_worker() -> Worker:
     """Return a worker for the chosen Python; it starts with its first request."""
     rigs = str(cache_folder() / "rigs")
     command = worker_command(require_runtime(), package_root(), "serve", "--cache", rigs)
-    return Worker(command, log_file=made(cache_folder()) / "worker.log")
+    return Worker(command, log_file=made_cache_folder() / "worker.log")
 
 
 def set_report(text: str) -> None:

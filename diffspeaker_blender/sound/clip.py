@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import AudioError
+from ..paths import absolute
 
 _LONG = 120.0
 """Seconds from which a decoded clip is thinned towards the worker's own rate at once."""
@@ -75,7 +76,7 @@ class AudioClip:
 
 def file_clip(path: str | Path, start: float = 0.0) -> AudioClip:
     """Return a whole sound file as a clip at `start` seconds. Raises AudioError."""
-    path = Path(path)
+    path = absolute(path)
     check_file(path)
     duration = _wave_seconds(path)
     if duration is None:

@@ -14,6 +14,8 @@ from typing import Any
 
 import bpy
 
+from ..paths import absolute
+
 
 def scene_fps(scene: Any) -> float:
     """Return frames per second including `fps_base`."""
@@ -75,11 +77,11 @@ def metas_of(owner: Any, strip: Any) -> list[Any] | None:
 
 def path_of(source: Any) -> Path:
     """Return where a sound datablock's file is, or was when it is packed."""
-    return Path(bpy.path.abspath(source.filepath, library=source.library))
+    return absolute(bpy.path.abspath(source.filepath, library=source.library))
 
 
 def file_of(strip: Any) -> Path | None:
     """Return the file of a sound or movie strip."""
     if strip.type == "SOUND":
         return path_of(strip.sound) if strip.sound else None
-    return Path(bpy.path.abspath(strip.filepath)) if strip.type == "MOVIE" else None
+    return absolute(bpy.path.abspath(strip.filepath)) if strip.type == "MOVIE" else None

@@ -20,6 +20,7 @@ from ..errors import LipSyncError
 from ..export import export
 from ..jobs import live, plan, queue, status
 from ..jobs.status import refuse
+from ..paths import absolute
 from ..settings import choices, machine
 from ..settings.choices import Choices
 from ..sound import sources
@@ -41,7 +42,7 @@ class DIFFSPEAKER_OT_generate(Choices, bpy.types.Operator):
         name="Sound File",
         description="File to speak; empty takes what the scene says, such as the selected strips",
         subtype="FILE_PATH",
-        options={"SKIP_SAVE"},
+        options={"SKIP_SAVE", *machine.PATH},
     )
     start_frame: FloatProperty(
         name="Start Frame",
@@ -151,7 +152,7 @@ class DIFFSPEAKER_OT_export(bpy.types.Operator, ExportHelper):
         settings = choices.settings(context)
         try:
             chosen = plan.find_head(context, self.head)
-            path = Path(bpy.path.abspath(self.filepath))
+            path = absolute(bpy.path.abspath(self.filepath))
             if not path.suffix:
                 path = path.with_suffix("." + settings.export_format.lower())
             sound = plan.sound_of(context, chosen) if settings.export_audio else None
@@ -206,7 +207,7 @@ class DIFFSPEAKER_OT_import_flame_head(bpy.types.Operator, ImportHelper):  # typ
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         try:
-            added = head.import_flame(bpy.path.abspath(self.filepath))  # type: ignore[attr-defined]
+            added = head.import_flame(absolute(bpy.path.abspath(self.filepath)))  # type: ignore[attr-defined]
         except LipSyncError as error:
             return refuse(self, error)
         choices.settings(context).head = added

@@ -43,11 +43,13 @@ class DIFFSPEAKER_AP_preferences(bpy.types.AddonPreferences):
         name="Python",
         description="Python interpreter that has PyTorch, transformers, soundfile and soxr",
         subtype="FILE_PATH",
+        options=machine.PATH,
     )
     wheels: StringProperty(
         name="Wheels",
         description="Folder with the wheels that the runtime is made of",
         subtype="DIR_PATH",
+        options=machine.PATH,
     )
     device: EnumProperty(
         name="Device",
@@ -66,6 +68,7 @@ class DIFFSPEAKER_AP_preferences(bpy.types.AddonPreferences):
         name="Folder",
         description="Point caches of unsaved files and the worker's log; empty takes our own",
         subtype="DIR_PATH",
+        options=machine.PATH,
     )
     report: StringProperty(name="Last Report", options={"SKIP_SAVE"})
 
@@ -139,7 +142,7 @@ def _draw_models(layout: Any) -> None:
 def _draw_cache(layout: Any, entry: Any) -> None:
     layout.label(text="Cache", icon="DISK_DRIVE")
     layout.prop(entry, "cache")
-    size = sum(path.stat().st_size for path in machine.cache_files()) / 1e6
+    size = sum(size for _path, size in machine.cache_files()) / 1e6
     row = _indented_row(layout)
     row.label(text=f"{size:.1f} MB in use")
     row.operator("diffspeaker.clear_cache", icon="TRASH")

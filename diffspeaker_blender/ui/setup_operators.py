@@ -17,7 +17,7 @@ from bpy_extras.io_utils import ImportHelper
 from ..errors import LipSyncError, SetupError
 from ..jobs import background, queue, status
 from ..jobs.status import refuse
-from ..paths import ADDON
+from ..paths import ADDON, absolute
 from ..settings import machine
 from ..worker import model_files, runtime
 from ..worker.client import package_root, worker_command
@@ -37,7 +37,7 @@ class DIFFSPEAKER_OT_install_runtime(bpy.types.Operator):
         chosen = machine.get()
         wheels = None
         if chosen.source == "WHEELS":
-            wheels = Path(bpy.path.abspath(chosen.wheels)) if chosen.wheels else None
+            wheels = absolute(bpy.path.abspath(chosen.wheels)) if chosen.wheels else None
         try:
             if chosen.source == "WHEELS" and wheels is None:
                 raise SetupError("No folder of wheels is chosen.", "Choose it in the preferences.")
@@ -110,12 +110,12 @@ class DIFFSPEAKER_OT_import_checkpoint(bpy.types.Operator, ImportHelper):  # typ
         name="Template",
         description="The dataset's templates.pkl, or any FLAME head; the authors' file has none",
         subtype="FILE_PATH",
-        options={"SKIP_SAVE"},
+        options={"SKIP_SAVE", *machine.PATH},
     )
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
-        path = Path(bpy.path.abspath(self.filepath))  # type: ignore[attr-defined]
-        template = Path(bpy.path.abspath(self.template)) if self.template else None
+        path = absolute(bpy.path.abspath(self.filepath))  # type: ignore[attr-defined]
+        template = absolute(bpy.path.abspath(self.template)) if self.template else None
         try:
             folder = machine.made(machine.models_folder())
             target = folder / path.with_suffix(".safetensors").name
@@ -171,7 +171,8 @@ class DIFFSPEAKER_OT_remove_model(bpy.types.Operator):
         return context.window_manager.invoke_confirm(self, event)  # type: ignore[return-value]
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
-        found = model_files.find(self.model, machine.models_folder())
+        ours = model_files.models(machine.models_folder())
+        found = next((one for one in ours if one.id == self.model), None)
         if found is None or found.id == model_files.BUNDLED:
             return refuse(self, SetupError(f"There is no model “{self.model}” to remove."))
         queue.forget_worker()
@@ -180,13 +181,28 @@ class DIFFSPEAKER_OT_remove_model(bpy.types.Operator):
 
 
 class DIFFSPEAKER_OT_clear_cache(bpy.types.Operator):
-    """Delete what lies in the cache folder; saved files keep their own point caches"""
+    """Delete our own files in the cache folder; other files and saved files' caches stay"""
 
     bl_idname = "diffspeaker.clear_cache"
     bl_label = "Clear"
 
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        files = list(machine.cache_files())
+        if not files:
+            self.report({"INFO"}, "There is nothing to clear")
+            return {"CANCELLED"}
+        size = sum(size for _path, size in files) / 1e6
+        message = (
+            f"Delete {len(files)} files ({size:.1f} MB) in {machine.cache_folder()}? Point caches "
+            "of files that were never saved are among them."
+        )
+        return context.window_manager.invoke_confirm(  # type: ignore[return-value]
+            self, event, title="Clear the Cache", message=message, confirm_text="Delete"
+        )
+
     def execute(self, _context: bpy.types.Context) -> set[str]:
-        self.report({"INFO"}, f"{machine.clear_cache():.1f} MB are free again")
+        count, size = machine.clear_cache()
+        self.report({"INFO"}, f"{count} files were deleted, {size:.1f} MB are free again")
         return {"FINISHED"}
 
 

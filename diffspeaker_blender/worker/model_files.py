@@ -15,6 +15,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
+from ..paths import absolute
 from .client import package_root
 
 BUNDLED = "bundled"
@@ -154,7 +155,7 @@ def find(identifier: str, folder: Path | None) -> ModelFile | None:
     for model in models(folder):
         if identifier in (model.id, str(model.path)):
             return model
-    return _read_once(Path(identifier)) if identifier.endswith(".safetensors") else None
+    return _read_once(absolute(identifier)) if identifier.endswith(".safetensors") else None
 
 
 def style_label(style: str, place: int) -> str:

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import SetupError
+from ..paths import absolute
 from . import pip_words
 from .client import package_root
 from .process import carry, quietly, scrubbed_environment
@@ -85,7 +86,7 @@ def data_folder() -> Path:
     """
     given = os.environ.get(FOLDER_VARIABLE)
     if given:
-        return Path(given)
+        return absolute(given)
     home = Path.home()
     if os.name == "nt":
         return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "DiffSpeaker"
@@ -252,6 +253,13 @@ def _make_environment(folder: Path, python: str | Path, cancelled: Callable[[], 
         installed = answer.code == 0
     if installed:
         return
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "pyvenv.cfg").exists():
+        begun = all(path.name == DOWNLOADS for path in folder.iterdir())
+        if not begun:
+            raise SetupError(
+                f"{folder} holds other files, which installing there would delete.",
+                f"Set {FOLDER_VARIABLE} to a folder of its own.",
+            )
     answer = carry([str(python), "-I", "-m", "venv", "--clear", str(folder)], cancelled)
     if answer.code:
         raise SetupError(

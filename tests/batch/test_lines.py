@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import csv
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from diffspeaker_blender.batch import lines as batch
-from diffspeaker_blender.batch.lines import Line, Report
+from diffspeaker_blender.batch.lines import Line
+from diffspeaker_blender.batch.report import Report
 from diffspeaker_blender.errors import LipSyncError
 
 DEFAULT = Line(Path(), Path())
@@ -21,6 +22,15 @@ def test_a_folder_gives_a_line_for_each_sound_by_name(tmp_path):
         (tmp_path / name).write_bytes(b"x")
     lines = batch.from_folder(tmp_path, tmp_path / "out", ".glb", DEFAULT)
     assert [line.output.name for line in lines] == ["b.glb", "ä ö.glb"]
+
+
+def test_hidden_files_and_folders_are_no_lines(tmp_path):
+    """A Mac leaves “._a.wav” beside “a.wav” on foreign disks; a folder may be called “b.wav”."""
+    for name in ("a.wav", "._a.wav", ".hidden.wav"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "b.wav").mkdir()
+    lines = batch.from_folder(tmp_path, tmp_path, ".glb", DEFAULT)
+    assert [line.audio.name for line in lines] == ["a.wav"]
 
 
 def test_an_empty_folder_is_refused_in_words(tmp_path):
@@ -98,28 +108,65 @@ def test_only_what_changed_is_out_of_date(tmp_path):
     assert not Report(path).up_to_date(line, digest)
 
 
-def test_failures_are_never_up_to_date(tmp_path):
-    """A line that failed is tried again though its old output lies there."""
-    line = Line(tmp_path / "a.wav", tmp_path / "a.glb")
-    line.output.write_bytes(b"old")
-    path = tmp_path / "lipsync-report.json"
-    Report(path).note(line, "failed", "no", fingerprint="same")
-    assert not Report(path).up_to_date(line, "same")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "audio,head,seed\r\na.wav,,\r\n,,\r\n,,\r\n",
+        "audio,head\na.wav,\n   ,  \n\n\n",
+        "audio;head;seed\n;;\na.wav;;\n",
+        "audio\thead\na.wav\t\n\t\n",
+        " Audio , HEAD \na.wav,\n",
+        '"audio","head"\n"a.wav",""\n,\n',
+    ],
+)
+def test_rows_without_a_word_are_skipped(tmp_path, text):
+    """A spreadsheet leaves rows of commas behind, writes tabs, and capitals in the first line."""
+    (tmp_path / "lines.csv").write_bytes(text.encode())
+    found = batch.from_manifest(tmp_path / "lines.csv", tmp_path, ".glb", DEFAULT)
+    assert [(line.audio, line.row > 1) for line in found] == [(tmp_path / "a.wav", True)]
 
 
-def test_the_report_counts_and_reads_back(tmp_path):
-    """The file is whole JSON after every note; reports of other shares are known, too."""
-    first = Report(tmp_path / "lipsync-report.1of2.json")
-    line = Line(tmp_path / "ü.wav", tmp_path / "ü.glb")
-    line.output.write_bytes(b"")
-    first.note(line, "done", "Mouth moved", fingerprint="x")
-    told = json.loads(first.path.read_text(encoding="utf-8"))
-    assert (told["done"], told["failed"]) == (1, 0)
-    assert told["lines"][0]["message"] == "Mouth moved"
-    assert Report(tmp_path / "lipsync-report.2of2.json").up_to_date(line, "x")
+def test_names_with_odd_letters_stay_whole(tmp_path):
+    """A comma, a line break, and what only some call a line break."""
+    names = ["a, b.wav", "c\nd.wav", "e\u2028f.wav", "g\x0bh.wav", 'say "i".wav']
+    with (tmp_path / "lines.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["audio"], *([name] for name in names)])
+    found = batch.from_manifest(tmp_path / "lines.csv", tmp_path, ".glb", DEFAULT)
+    assert [line.audio.name for line in found] == names
 
 
-def test_a_damaged_report_is_no_obstacle(tmp_path):
-    """What cannot be read counts as unknown."""
-    (tmp_path / "lipsync-report.json").write_text("{", encoding="utf-8")
-    assert Report(tmp_path / "lipsync-report.json").known == {}
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("a.wav,-1", "line 2: the seed must lie"),
+        ("a.wav," + "9" * 40, "line 2: the seed must lie"),
+        ("a.wav," + "9" * 5000, "line 2: the seed “999"),
+        ("a.wav,7,b.wav", "line 2, has more cells"),
+        ("a" * 200_000 + ",1", "is no CSV"),
+    ],
+)
+def test_a_row_that_cannot_be_meant_is_named(tmp_path, row, words):
+    """Before any work, with the line's number."""
+    (tmp_path / "lines.csv").write_text(f"audio,seed\n{row}\n", encoding="utf-8")
+    with pytest.raises(LipSyncError, match=words):
+        batch.from_manifest(tmp_path / "lines.csv", tmp_path, ".glb", DEFAULT)
+
+
+def test_lines_of_one_output_are_refused(tmp_path):
+    """Two “001.wav” of two folders would be written to one file: say so before any work."""
+    (tmp_path / "lines.csv").write_text("audio\nintro/001.wav\noutro/001.wav\n", "utf-8")
+    found = batch.from_manifest(tmp_path / "lines.csv", tmp_path, ".csv", DEFAULT)
+    with pytest.raises(LipSyncError, match=r"001\.csv of line 3 .* the file of line 2"):
+        batch.refuse_clashes(found, {})
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [("head.blend", "the head head.blend"), ("a.wav", "the sound a.wav"), ("r.json", "report"),
+     ("sub/../head.blend", "the head head.blend")],
+)  # fmt: skip
+def test_a_line_never_overwrites_what_it_is_made_from(tmp_path, output, words):
+    """Neither a head, nor a sound, nor the report."""
+    line = Line(tmp_path / "a.wav", tmp_path / output, str(tmp_path / "head.blend"))
+    with pytest.raises(LipSyncError, match=words):
+        batch.refuse_clashes([line], {"the report": tmp_path / "r.json"})
