@@ -10,18 +10,18 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import native
 from .errors import AudioError, Cancelled
+from .sound_file import DecodeError, SoundFile
 
 Array = NDArray[np.float32]
 RATE = 16000  # Hz, what every speech encoder here was trained on
 LONGEST = 4 * 3600.0  # seconds; beyond that a file is taken for a mistake
 _BLOCK = 2**18  # samples read at a time
-_RAW = {"samplerate": RATE, "channels": 1, "subtype": "PCM_16", "format": "RAW"}
 
 
 @dataclass(frozen=True)
@@ -88,20 +88,18 @@ class _Mixed:
     whole: bool = True  # False when the file gave fewer samples than its header promises
 
 
-def _open(path: Path) -> Any:
+def _open(path: Path) -> SoundFile:
     """Open a sound file with libsndfile, or say in one sentence why that fails."""
-    import soundfile
-
     if not os.path.lexists(path):  # false for a name too long, too
         raise AudioError(f"There is no sound file {path}.", hint="Choose another file.")
     if not path.is_file():
         raise AudioError(f"{path} is not a file.", hint="Choose a sound file.")
     if path.stat().st_size == 0:
         raise AudioError(f"{path.name} is empty.", hint="Export the sound again.")
-    raw = _RAW if path.suffix.lower() in (".raw", ".pcm") else {}
+    raw = RATE if path.suffix.lower() in (".raw", ".pcm") else 0
     try:
-        file = soundfile.SoundFile(path, **raw)
-    except (soundfile.LibsndfileError, OSError, RuntimeError, TypeError) as error:
+        file = SoundFile(path, raw)
+    except DecodeError as error:
         raise AudioError(
             f"{path.name} is not a sound file that can be read here.",
             hint="Use WAV, FLAC, OGG or MP3; Blender's mix-down writes any of them.",
@@ -112,7 +110,7 @@ def _open(path: Path) -> Any:
     return file
 
 
-def _extent(file: Any, name: str, span: tuple[float, float] | None) -> tuple[int, int]:
+def _extent(file: SoundFile, name: str, span: tuple[float, float] | None) -> tuple[int, int]:
     """Return the first sample and the number of samples to read, at the file's own rate."""
     rate = file.samplerate
     if span is None:
@@ -137,9 +135,10 @@ def _span_words(span: tuple[float, float] | None) -> str:
 
 
 def _read(
-    file: Any, first: int, count: int, channel: int | None, cancelled: Callable[[], bool]
+    file: SoundFile, first: int, count: int, channel: int | None, cancelled: Callable[[], bool]
 ) -> _Mixed:
     """Read samples `first:first + count` as mono at `RATE`: the mean, or one `channel`."""
+    native.add_packages()
     import soxr
 
     stream = soxr.ResampleStream(file.samplerate, RATE, 1, dtype="float32", quality="HQ")
@@ -151,7 +150,7 @@ def _read(
             raise Cancelled
         if not np.isfinite(block).all():
             raise AudioError(
-                f"{Path(file.name).name} holds samples that are not numbers.",
+                f"{file.name} holds samples that are not numbers.",
                 hint="Export the sound again.",
             )
         energies += np.square(block, dtype=np.float64).sum(axis=0)
@@ -165,10 +164,8 @@ def _read(
     return seen
 
 
-def _blocks(file: Any, first: int, count: int, seen: _Mixed) -> Iterator[Array]:
+def _blocks(file: SoundFile, first: int, count: int, seen: _Mixed) -> Iterator[Array]:
     """Yield (n, c) blocks of the asked extent; silence where the file has none."""
-    import soundfile
-
     width = file.channels
     before = min(count, max(0, -first))
     for start in range(0, before, _BLOCK):
@@ -178,10 +175,10 @@ def _blocks(file: Any, first: int, count: int, seen: _Mixed) -> Iterator[Array]:
         try:
             if not seen.heard:
                 file.seek(max(0, first))
-            block = file.read(min(_BLOCK, inside - seen.heard), dtype="float32", always_2d=True)
-        except (soundfile.LibsndfileError, RuntimeError) as error:
+            block = file.read(min(_BLOCK, inside - seen.heard))
+        except DecodeError as error:
             raise AudioError(
-                f"{Path(file.name).name} is damaged: decoding stopped after "
+                f"{file.name} is damaged: decoding stopped after "
                 f"{seen.heard / file.samplerate:.1f} s.",
                 hint="Export the sound again.",
             ) from error

@@ -7,6 +7,7 @@ ModelError                 anything the caller can understand and act upon
 ├── CorpusError            the training corpus cannot be built from what is there
 ├── DataError              a data set cannot be used as it is
 ├── DeviceError            the asked device is missing or ran out of memory
+├── EngineError            what runs the network is missing here or failed
 ├── FaceError              a head mesh cannot be read or does not fit the model
 ├── OutputError            the result cannot be written (no space, no permission)
 ├── RequestError           a request on the wire that makes no sense
@@ -60,6 +61,12 @@ class DeviceError(ModelError):
     """The asked device is missing or ran out of memory."""
 
     kind = "device"
+
+
+class EngineError(ModelError):
+    """What runs the network is missing on this machine, cannot be loaded, or failed."""
+
+    kind = "engine"
 
 
 class FaceError(ModelError):

@@ -23,6 +23,7 @@ from ..data.regions import read_regions
 from ..errors import ConfigError, OutputError
 from ..generation.session import BUNDLED, Session
 from ..network.denoiser import DiffSpeaker
+from ..network.engines.torch_engine import TorchEngine
 from . import control_scores, vertex_scores
 from . import report as score_table
 from .vertex_scores import Plan
@@ -57,8 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             "Nothing to measure against.", hint="Give --data FOLDER or --lips FOLDER."
         )
-    session = Session(arguments.device)
-    loaded = session.load(arguments.model, session.choose(arguments.device))
+    engine = Session(arguments.device, engine="torch").load(arguments.model)
+    assert isinstance(engine, TorchEngine)
     found = layouts.open_data(arguments.data, arguments.layout)
     plan = Plan(
         arguments.steps,
@@ -69,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     clips = found.split(arguments.split)[: arguments.clips or None]
     result = evaluate(
-        loaded.model,
+        engine.model,
         found,
         clips,
         plan,

@@ -15,9 +15,10 @@ from ..rig.head_files import metres
 from .inpainting import read_keep
 
 if TYPE_CHECKING:
+    from ..network.engines.engine import Engine
     from ..rig.head_files import Face
     from .request import GenerateRequest
-    from .session import Loaded, Session
+    from .session import Session
     from .windows import Sampled
 
 BLINK_BEGUN, BLINK_DONE = 0.25, 0.95  # lid closure that is a blink; how far it then goes
@@ -27,7 +28,7 @@ BLINKS_APART = 0.35  # seconds
 def fit_controls(
     request: GenerateRequest,
     session: Session,
-    loaded: Loaded,
+    engine: Engine,
     sampled: Sampled,
     fps: float,
     face: Face,
@@ -37,7 +38,7 @@ def fit_controls(
 
     `tell` hears the share done and may raise `Cancelled`. Raises `FaceError`.
     """
-    names = loaded.checkpoint.spec.control_names
+    names = engine.spec.control_names
     own = complete_blinks(sampled.motion(), names, fps)
     own = shade(own, names, request.intensity, request.expression)
     if request.keep is not None:

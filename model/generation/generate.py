@@ -14,19 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from .. import __version__, audio
 from ..errors import DeviceError, FaceError, RequestError
 from ..motion import Motion
-from ..network.checkpoint import read_spec
+from ..network.frames import frame_count
+from ..network.tensors import read_spec
 from ..progress import Course, Progress
 from ..rig import head_files
 from .request import GenerateRequest
-from .session import Loaded, Session, device_name, model_file, out_of_memory
-from .windows import WINDOWS, Sampled, sample_windows
+from .session import Session, device_name, model_file, out_of_memory, release
+from .windows import Sampled, sample_windows, sizes
 
 if TYPE_CHECKING:
+    from ..network.engines.engine import Engine
     from ..rig.head_files import Face
 
 __all__ = ["GenerateRequest", "generate"]
@@ -48,13 +49,12 @@ def generate(
     """
     course = Course(progress, cancelled)
     speech, samples, silent = _hear(request, course)
-    device = session.choose(request.device)
-    loaded, sampled = _animate(request, session, device, samples, course)
-    frames, fps = _timing(request, loaded, speech.duration)
+    engine, sampled = _animate(request, session, samples, course)
+    frames, fps = _timing(request, engine, speech.duration)
     with course.stage("Fitting the head") as tell:
-        motion = _fit(request, session, loaded, sampled.to(frames, fps), fps, tell)
+        motion = _fit(request, session, engine, sampled.to(frames, fps), fps, tell)
         tell(0.9)
-    report = _report(request, loaded, sampled, motion, course)
+    report = _report(request, engine, sampled, motion, course)
     report |= {"duration": speech.duration, "silent_share": round(silent, 3)}
     motion = motion.with_report(report)
     if request.output:
@@ -85,40 +85,39 @@ def wants_gate(request: GenerateRequest) -> bool:
 
 
 def _animate(
-    request: GenerateRequest,
-    session: Session,
-    device: torch.device,
-    samples: np.ndarray,
-    course: Course,
-) -> tuple[Loaded, Sampled]:
+    request: GenerateRequest, session: Session, samples: np.ndarray, course: Course
+) -> tuple[Engine, Sampled]:
     """Load the model and sample the motion; on lack of memory try smaller windows, then the CPU."""
-    tries = [(device, size) for size in WINDOWS]
-    tries += [(torch.device("cpu"), WINDOWS[1])] if device.type != "cpu" else []
-    for attempt, (where, size) in enumerate(tries):
+    with course.stage("Loading the model"):
+        engine = session.load(request.checkpoint, request.device)
+    tries = [(engine.device, size) for size in sizes(engine.spec)]
+    tries += [("cpu", tries[-2][1])] if engine.device != "cpu" else []
+    for attempt, (device, size) in enumerate(tries):
         try:
-            with course.stage("Loading the model"):
-                loaded = session.load(request.checkpoint, where)
-            return loaded, sample_windows(request, loaded, samples, size, course)
+            if device != engine.device:
+                with course.stage("Loading the model"):
+                    engine = session.load(request.checkpoint, device)
+            return engine, sample_windows(request, engine, samples, size, course)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
-            session.release(where)
+            release(device)
             if attempt + 1 == len(tries):
                 break
-            then = "the CPU" if tries[attempt + 1][0] != where else "smaller windows"
-            course.warnings.append(f"{device_name(where)} ran out of memory; went on with {then}.")
+            then = "the CPU" if tries[attempt + 1][0] != device else "smaller windows"
+            course.warnings.append(f"{device_name(device)} ran out of memory; went on with {then}.")
     raise DeviceError(
         "There is not enough memory for this clip.", hint="Close other programs or cut the clip."
     )
 
 
-def _timing(request: GenerateRequest, loaded: Loaded, duration: float) -> tuple[int, float]:
+def _timing(request: GenerateRequest, engine: Engine, duration: float) -> tuple[int, float]:
     """Return how many frames the result has and at which rate: those that start in the clip."""
-    spec = loaded.checkpoint.spec
+    spec = engine.spec
     fps = request.fps or spec.fps
     if request.fps is None and spec.alignment == "published":
         samples = max(1, round(duration * audio.RATE))
-        return max(1, loaded.model.frames(samples)), fps
+        return frame_count(spec, samples), fps
     frames = max(1, int(np.ceil(duration * fps - 1e-6)))
     if frames > MOST_FRAMES:
         raise RequestError(
@@ -132,26 +131,26 @@ def _timing(request: GenerateRequest, loaded: Loaded, duration: float) -> tuple[
 def _fit(
     request: GenerateRequest,
     session: Session,
-    loaded: Loaded,
+    engine: Engine,
     sampled: Sampled,
     fps: float,
     tell: Callable[[float], None],
 ) -> Motion:
     """Bring sampled motion to the face: offsets of its vertices, or controls of its rig."""
-    template = loaded.checkpoint.template
-    if loaded.checkpoint.spec.motion == "vertices":
+    template = engine.template
+    if engine.spec.motion == "vertices":
         from .vertex_motion import fit_vertices
 
         face = head_files.read(request.face) if request.face else None
         if face is None and template is None:
             raise FaceError(
-                f"The model {loaded.checkpoint.spec.name} brings no head of its own.",
+                f"The model {engine.spec.name} brings no head of its own.",
                 hint="Give the head it should move, or convert it again with a template.",
             )
-        return fit_vertices(request, session, loaded, sampled, fps, face, tell)
+        return fit_vertices(request, session, engine, sampled, fps, face, tell)
     from .control_motion import fit_controls
 
-    return fit_controls(request, session, loaded, sampled, fps, _face(request), tell)
+    return fit_controls(request, session, engine, sampled, fps, _face(request), tell)
 
 
 def _face(request: GenerateRequest) -> Face:
@@ -159,17 +158,18 @@ def _face(request: GenerateRequest) -> Face:
 
 
 def _report(
-    request: GenerateRequest, loaded: Loaded, sampled: Sampled, motion: Motion, course: Course
+    request: GenerateRequest, engine: Engine, sampled: Sampled, motion: Motion, course: Course
 ) -> dict[str, Any]:
-    spec = loaded.checkpoint.spec
+    spec = engine.spec
     return motion.report | {
         "model": spec.name,
         "motion": spec.motion,
         "licence": spec.licence,
         "version": __version__,
-        "device": str(loaded.device),
-        "device_name": device_name(loaded.device),
-        "precision": loaded.precision,
+        "engine": engine.name,
+        "device": engine.device,
+        "device_name": device_name(engine.device),
+        "precision": engine.precision,
         "frames": motion.frames,
         "fps": motion.fps,
         "shapes": len(motion.names),

@@ -1,70 +1,67 @@
-"""What stays warm between requests: loaded models, derived rigs, and the choice of device."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What stays warm between requests: loaded models, derived rigs, and the choice of engine.
+
+The extension's own engine, ONNX Runtime, runs models of controls on the processor. torch runs all
+others, and everything where there is a graphics card; it is imported only when it is needed.
+"""
 
 from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from ..errors import CheckpointError, DeviceError
-from ..network.checkpoint import Checkpoint, build, load
-from ..network.denoiser import DiffSpeaker
-from ..network.encoders.speech_encoder import has_bfloat16
+from .. import native
+from ..errors import CheckpointError, DeviceError, EngineError
+from ..network.engines import graphs
+from ..network.spec import ModelSpec
+from ..network.tensors import read_spec
 
 if TYPE_CHECKING:
+    from ..network.engines.engine import Engine
     from ..rig.head_files import Face
     from ..rig.rig import Rig
 
 BUNDLED = Path(__file__).parents[1] / "weights" / "bundled.safetensors"
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A model on its device, and the file it came from."""
-
-    checkpoint: Checkpoint
-    model: DiffSpeaker
-    device: torch.device
-
-    @property
-    def precision(self) -> str:
-        """The number format that the speech encoder computes in here."""
-        return self.checkpoint.spec.precision if has_bfloat16(self.device) else "float32"
+ENGINES = ("auto", "onnx", "torch")
+NO_TORCH = "Install the runtime in the extension's preferences."
 
 
 class Session:
     """Models and rigs of one process; the least recently used ones are let go.
 
-    `keep` models stay loaded. `device` is what "auto" in a request means. `cache` is a folder where
-    derived rigs are kept for the next process; none by default.
+    `keep` models stay loaded. `device` is what "auto" in a request means, `engine` which engine is
+    used: "auto", "onnx" or "torch". `cache` is a folder where derived rigs are kept for the next
+    process; none by default.
     """
 
     def __init__(
-        self, device: str = "auto", *, keep: int = 2, cache: str | Path | None = None
+        self,
+        device: str = "auto",
+        *,
+        engine: str = "auto",
+        keep: int = 2,
+        cache: str | Path | None = None,
     ) -> None:
-        self.device, self.keep = device, max(1, keep)
+        self.device, self.wanted, self.keep = device, engine, max(1, keep)
         self.cache = Path(cache) if cache else None
-        self._models: OrderedDict[tuple[Any, ...], Loaded] = OrderedDict()
+        self._models: OrderedDict[tuple[Any, ...], Engine] = OrderedDict()
         self._rigs: OrderedDict[str, Rig] = OrderedDict()
 
-    def load(self, checkpoint: str, device: torch.device) -> Loaded:
+    def load(self, checkpoint: str, device: str = "auto") -> Engine:
         """Return a model on a device, from memory when its file has not changed.
 
-        Raises `CheckpointError`, or `DeviceError` when the device has no room for it.
+        Raises `CheckpointError`, `EngineError` when nothing here can run it, or `DeviceError`.
         """
         path = model_file(checkpoint)
         about = path.stat()
-        key = (str(path.resolve()), about.st_mtime_ns, about.st_size, str(device))
+        kind, device = self.choose(read_spec(path), device)
+        key = (str(path.resolve()), about.st_mtime_ns, about.st_size, kind, device)
         if key not in self._models:
             while len(self._models) >= self.keep:
                 self._models.popitem(last=False)
-            opened = load(path)
-            model = build(opened, str(device))
-            self._models[key] = Loaded(opened, model, device)
+            self._models[key] = open_model(path, kind, device)
         self._models.move_to_end(key)
         return self._models[key]
 
@@ -79,30 +76,37 @@ class Session:
         self._rigs.move_to_end(face.key)
         return self._rigs[face.key]
 
-    def choose(self, device: str = "auto") -> torch.device:
-        """Return the device for a request: the one it names, else CUDA, then MPS, then the CPU.
+    def choose(self, spec: ModelSpec, device: str = "auto") -> tuple[str, str]:
+        """Return the engine ("onnx" or "torch") and the device that run a model.
 
-        Raises `DeviceError` when a named device is not there.
+        A named device is taken as it is; else a graphics card with torch, else the processor.
+        Raises `EngineError` when nothing here can run the model, `DeviceError` when a named device
+        is not there.
         """
-        wanted = self.device if device in ("", "auto") else device
-        if wanted in ("", "auto"):
-            return torch.device(available()[0])
-        try:
-            chosen = torch.device(wanted)
-        except RuntimeError as error:
-            raise DeviceError(f'"{wanted}" is no device.', hint=_devices_hint()) from error
-        usable = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": _mps()}
-        missing = chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count()
-        if missing or not usable.get(chosen.type, False):
-            raise DeviceError(f"This machine has no device {wanted}.", hint=_devices_hint())
-        return chosen
+        wanted = (self.device if device in ("", "auto") else device) or "auto"
+        light = graphs.supports(spec) and self.wanted != "torch"
+        if wanted == "auto" and self.wanted != "onnx" and _torch_has_a_card():
+            return "torch", devices()[0]
+        if wanted in ("auto", "cpu") and light and native.library("onnxruntime") is not None:
+            return "onnx", "cpu"
+        if not native.has("torch"):
+            if wanted not in ("auto", "cpu"):
+                raise DeviceError(f"The device {wanted} needs PyTorch.", NO_TORCH)
+            raise EngineError(f"The model {spec.name} needs PyTorch.", NO_TORCH)
+        from ..network.engines import torch_engine
 
-    def release(self, device: torch.device) -> None:
-        """Give cached memory of a device back after it ran out."""
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
-        elif device.type == "mps":
-            torch.mps.empty_cache()
+        return "torch", torch_engine.choose("cpu" if wanted == "auto" else wanted)
+
+
+def open_model(path: Path, kind: str, device: str) -> Engine:
+    """Load a model into an engine. Raises `CheckpointError`, or `EngineError`."""
+    if kind == "onnx":
+        from ..network.engines.onnx_engine import OnnxEngine
+
+        return OnnxEngine.load(path)
+    from ..network.engines.torch_engine import TorchEngine
+
+    return TorchEngine.load(path, device)
 
 
 def model_file(checkpoint: str) -> Path:
@@ -114,30 +118,43 @@ def model_file(checkpoint: str) -> Path:
     return path
 
 
-def available() -> list[str]:
-    """Return the devices of this machine, best first."""
-    cuda = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    return [*(cuda if torch.cuda.is_available() else []), *(["mps"] if _mps() else []), "cpu"]
+def devices() -> list[str]:
+    """Return the devices that models can use here, best first."""
+    if not _torch_has_a_card():
+        return ["cpu"]
+    from ..network.engines import torch_engine
+
+    return torch_engine.devices()
 
 
-def device_name(device: str | torch.device) -> str:
+def device_name(device: str) -> str:
     """Return a device in words a person knows."""
-    chosen = torch.device(device)
-    if chosen.type == "cuda":
-        return str(torch.cuda.get_device_name(chosen))
-    return {"cpu": "CPU", "mps": "Apple GPU"}.get(chosen.type, chosen.type)
+    if device == "cpu":
+        return "CPU"
+    from ..network.engines import torch_engine
+
+    return torch_engine.device_name(device)
 
 
-def _mps() -> bool:
-    return bool(torch.backends.mps.is_available())
+def release(device: str) -> None:
+    """Give cached memory of a device back after it ran out."""
+    if device != "cpu":
+        from ..network.engines import torch_engine
 
-
-def _devices_hint() -> str:
-    return f"It has {', '.join(available())}."
+        torch_engine.release(device)
 
 
 def out_of_memory(error: BaseException) -> bool:
     """Tell whether an error means that a device's memory ran out."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and "out of memory" in str(error).lower()
+
+
+def _torch_has_a_card() -> bool:
+    """Tell whether torch finds a graphics card; it is asked only where one may be."""
+    if not (native.has("torch") and native.may_have_card()):
+        return False
+    from ..network.engines import torch_engine
+
+    return torch_engine.devices()[0] != "cpu"

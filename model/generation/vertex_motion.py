@@ -15,9 +15,10 @@ from ..rig.head_files import metres, place
 from .low_rank import factor
 
 if TYPE_CHECKING:
+    from ..network.engines.engine import Engine
     from ..rig.head_files import Face
     from .request import GenerateRequest
-    from .session import Loaded, Session
+    from .session import Session
     from .windows import Sampled
 
 OPENING_BLOCK = 256  # frames whose offsets are held at a time
@@ -26,7 +27,7 @@ OPENING_BLOCK = 256  # frames whose offsets are held at a time
 def fit_vertices(
     request: GenerateRequest,
     session: Session,
-    loaded: Loaded,
+    engine: Engine,
     sampled: Sampled,
     fps: float,
     face: Face | None,
@@ -37,8 +38,8 @@ def fit_vertices(
     `tell` hears the share done and may raise `Cancelled`. Raises `FaceError` when the face has
     other vertices than the model.
     """
-    spec, own = loaded.checkpoint.spec, loaded.checkpoint.template
-    template = None if own is None else own.numpy().astype(np.float64)
+    spec, own = engine.spec, engine.template
+    template = None if own is None else own.astype(np.float64)
     head = template if face is None else face.vertices
     assert head is not None
     placement = None if face is None else place(face, template, spec.name, spec.vertices)

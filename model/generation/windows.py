@@ -14,12 +14,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ..errors import RequestError
 from ..motion import resample
-from ..network import diffusion
+from ..network.engines.engine import Engine, Latents, Sampling
+from ..network.frames import frame_count
+from ..network.sampling import draw
+from ..progress import Watch
 from ..rig.controls import EXPRESSIVE, gains
 from .inpainting import Keep, read_keep
 
@@ -27,11 +29,10 @@ if TYPE_CHECKING:
     from ..network.spec import ModelSpec
     from ..progress import Course
     from .request import GenerateRequest
-    from .session import Loaded
 
 Array = NDArray[np.float32]
-Factors = tuple[Array, Array, Array]  # features (F, D), weight (C, D), bias (C,)
 WINDOWS = (3000, 600, 150)  # frames in one piece: the published limit, then smaller for less memory
+FAR = 600  # frames in one piece of a model of controls: it learned on crops far shorter than that
 OVERLAP = 2.0  # seconds that neighbouring windows share
 LIVELY = (
     1.25  # spread of the noise behind blinks, brows and gaze; at 1 a short sampler blinks rarely
@@ -61,74 +62,84 @@ class Sampled:
         return replace(self, features=resample(self.features, self.fps, fps, frames), fps=fps)
 
 
+def sizes(spec: ModelSpec) -> list[int]:
+    """Return how many frames to sample in one piece, and what to try when memory runs out."""
+    return [size for size in WINDOWS if spec.motion == "vertices" or size <= FAR]
+
+
 def sample_windows(
-    request: GenerateRequest, loaded: Loaded, samples: Array, size: int, course: Course
+    request: GenerateRequest, engine: Engine, samples: Array, size: int, course: Course
 ) -> Sampled:
     """Listen to samples (n,) and sample their motion in windows of at most `size` frames."""
-    model, spec = loaded.model, loaded.checkpoint.spec
-    frames = model.frames(len(samples))
-    sound = torch.from_numpy(np.ascontiguousarray(samples))[None].to(loaded.device)  # (1, n)
-    guidance = spec.guidance if request.guidance is None else request.guidance
-    with torch.inference_mode():
-        with course.stage("Listening") as tell:
-            hidden, silent = _listen(loaded, sound, frames, bool(guidance), tell)
-        keep = kept(request, loaded, frames)
-        spans = plan(frames, size, round(OVERLAP * spec.fps), spec.period)
-        seeds = [0, request.seed] if spec.motion == "controls" and request.seed else [request.seed]
-        with course.stage("Moving the face") as tell:
-            takes = [
-                _take(request, loaded, hidden[0], None if silent is None else silent[0], spans,
-                      guidance, seed, keep, _part(tell, number, len(seeds)))
-                for number, seed in enumerate(seeds)
-            ]  # fmt: skip
-    features, weight, bias = takes[0]
-    if len(takes) > 1:
-        features, weight, bias = join(takes[0], takes[1], spec.control_names)
+    spec = engine.spec
+    frames = frame_count(spec, len(samples))
+    how = Sampling(
+        style=engine.style(0 if request.style is None else request.style),
+        steps=request.steps,
+        sampler=request.sampler,
+        guidance=spec.guidance if request.guidance is None else request.guidance,
+    )
+    with course.stage("Listening") as tell:
+        heard = _listen(engine, samples, frames, bool(how.guidance), tell)
+    keep = kept(request, engine, frames)
+    spans = plan(frames, size, round(OVERLAP * spec.fps), spec.period)
+    seeds = [0, request.seed] if spec.motion == "controls" and request.seed else [request.seed]
+    with course.stage("Moving the face") as tell:
+        takes = [
+            _take(engine, heard, spans, how, seed, keep, _part(tell, number, len(seeds)))
+            for number, seed in enumerate(seeds)
+        ]
+    whole = takes[0] if len(takes) == 1 else join(takes[0], takes[1], spec.control_names)
+    features, weight, bias = whole.features, whole.weight, whole.bias
     seams = measure_seams(features, weight, bias, spans) if len(spans) > 1 else {}
     return Sampled(features, weight, bias, spec.fps, seams)
 
 
+@dataclass(frozen=True)
+class Heard:
+    """What an engine heard in a whole clip."""
+
+    speech: Array
+    """(F, ·), in the engine's own form."""
+    silence: Array | None
+    """The same for silence of that length, where guidance needs it."""
+
+
 def _take(
-    request: GenerateRequest,
-    loaded: Loaded,
-    hidden: torch.Tensor,
-    silent: torch.Tensor | None,
+    engine: Engine,
+    heard: Heard,
     spans: list[tuple[int, int]],
-    guidance: float,
+    how: Sampling,
     seed: int,
     keep: Keep | None,
     tell: Callable[[float], None],
-) -> Factors:
-    """Sample a whole clip with one seed: blended features (F, D), weight (C, D), bias (C,)."""
-    model, spec = loaded.model, loaded.checkpoint.spec
-    noise = lively_noise(spec, len(hidden), seed) if spec.motion == "controls" else None
-    pieces: list[Array] = []
+) -> Latents:
+    """Sample a whole clip with one seed, window by window, blended."""
+    spec = engine.spec
+    noise = lively_noise(spec, len(heard.speech), seed) if spec.motion == "controls" else None
+    pieces: list[Latents] = []
     for start, stop in spans:
-        latents = diffusion.sample(
-            model,
-            hidden[start:stop],
-            model.style(0 if request.style is None else request.style),
-            steps=request.steps,
-            sampler=request.sampler,
-            guidance=guidance,
-            silent_hidden=None if silent is None else silent[start:stop],
+        piece = engine.sample(
+            heard.speech[start:stop],
+            None if heard.silence is None else heard.silence[start:stop],
+            how,
             seed=seed,
-            noise=None if noise is None else noise[start:stop].to(loaded.device),
+            noise=None if noise is None else noise[start:stop],
             put_back=None if keep is None else keep.part(start, stop).hook(),
-            progress=_part(tell, len(pieces), len(spans)),
+            watch=Watch(_part(tell, len(pieces), len(spans))),
         )
-        pieces.append(_numpy(latents.features))
-    return blend(pieces, spans), _numpy(latents.weight), _numpy(latents.bias)
+        pieces.append(piece)
+    return replace(pieces[0], features=blend([piece.features for piece in pieces], spans))
 
 
-def kept(request: GenerateRequest, loaded: Loaded, frames: int) -> Keep | None:
+def kept(request: GenerateRequest, engine: Engine, frames: int) -> Keep | None:
     """Return what a request keeps, as the network sees it: unshaded, normalised, at its rate.
 
     Raises `RequestError`.
     """
     if request.keep is None:
         return None
-    spec, motion = loaded.checkpoint.spec, loaded.model.motion
+    spec, ends = engine.spec, engine.ends
     if spec.motion != "controls":
         raise RequestError(
             f"The model {spec.name} moves vertices; only a model of controls can fill a range.",
@@ -136,18 +147,18 @@ def kept(request: GenerateRequest, loaded: Loaded, frames: int) -> Keep | None:
         )
     gain = gains(spec.control_names, request.intensity, request.expression)
     back = np.where(gain > 0, 1 / np.maximum(gain, 1e-6), 0.0)
-    scale, mean = _numpy(motion.scale), _numpy(motion.mean)
+    scale, mean = ends.scale, ends.mean
     keep = read_keep(request.keep, spec.control_names).to(frames, spec.fps)
     return keep.scaled((back / scale).astype(np.float32), -mean / scale)
 
 
-def lively_noise(spec: ModelSpec, frames: int, seed: int) -> torch.Tensor:
-    """Return the noise (F, C) that a control model starts from, drawn on the CPU for all windows.
+def lively_noise(spec: ModelSpec, frames: int, seed: int) -> Array:
+    """Return the noise (F, C) that a control model starts from, drawn for all windows at once.
 
     What a face does besides speaking starts from a wider spread.
     """
-    noise = torch.randn(frames, spec.channels, generator=torch.Generator().manual_seed(seed))
-    return noise * (1 + (LIVELY - 1) * torch.tensor(expressive(spec.control_names)))
+    spread = 1 + (LIVELY - 1) * np.array(expressive(spec.control_names), np.float32)
+    return draw(seed, frames, spec.channels) * spread
 
 
 def expressive(names: tuple[str, ...]) -> list[float]:
@@ -155,34 +166,30 @@ def expressive(names: tuple[str, ...]) -> list[float]:
     return [float(name.startswith(EXPRESSIVE)) for name in names]
 
 
-def join(speech: Factors, life: Factors, names: tuple[str, ...]) -> Factors:
+def join(speech: Latents, life: Latents, names: tuple[str, ...]) -> Latents:
     """Take jaw, lips and tongue from one take and the rest from another, in factored form.
 
     A seed decides how a face lives, never how it says the words: speech is always take 0's.
     """
     share = np.array(expressive(names), np.float32)[:, None]  # (C, 1)
-    weight = np.concatenate([speech[1] * (1 - share), life[1] * share], axis=1)  # (C, 2D)
-    return np.concatenate([speech[0], life[0]], axis=1), weight, speech[2]
+    weight = np.concatenate([speech.weight * (1 - share), life.weight * share], axis=1)  # (C, 2D)
+    return Latents(np.concatenate([speech.features, life.features], axis=1), weight, speech.bias)
 
 
 def _listen(
-    loaded: Loaded, sound: torch.Tensor, frames: int, guided: bool, tell: Callable[[float], None]
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Encode the sound, and silence of the same length where guidance needs it: (1, F, D) each."""
-    encode = loaded.model.encode
+    engine: Engine, samples: Array, frames: int, guided: bool, tell: Callable[[float], None]
+) -> Heard:
+    """Encode the sound, and silence of the same length where guidance needs it."""
     if not guided:
-        return encode(sound, frames, progress=tell), None
-    hidden = encode(sound, frames, progress=_part(tell, 0, 2))
-    return hidden, encode(torch.zeros_like(sound), frames, progress=_part(tell, 1, 2))
+        return Heard(engine.listen(samples, frames, Watch(tell)), None)
+    speech = engine.listen(samples, frames, Watch(_part(tell, 0, 2)))
+    silence = engine.listen(np.zeros_like(samples), frames, Watch(_part(tell, 1, 2)))
+    return Heard(speech, silence)
 
 
 def _part(tell: Callable[[float], None], index: int, count: int) -> Callable[[float], None]:
     """Return a report of one of `count` equal parts of a stage."""
     return lambda fraction: tell((index + fraction) / count)
-
-
-def _numpy(tensor: Any) -> Array:
-    return np.asarray(tensor.detach().float().cpu().numpy(), np.float32)
 
 
 def plan(frames: int, size: int, overlap: int, period: int) -> list[tuple[int, int]]:

@@ -14,20 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .tables import head_slopes
+
 CONDITIONS = 2
-
-
-def head_slopes(heads: int) -> list[float]:
-    """Return each head's bias slope: 2^(-8h/H) for h = 1..H (Press et al. 2022, ALiBi).
-
-    For a number of heads that is no power of two, take the next lower power's slopes and fill up
-    with every other slope of the next higher one, as that paper's reference rule does.
-    """
-    power = 2 ** math.floor(math.log2(heads))
-    slopes = [2.0 ** (-8.0 * (head + 1) / power) for head in range(power)]
-    if power < heads:
-        slopes += head_slopes(2 * power)[0::2][: heads - power]
-    return slopes
 
 
 def bias_table(heads: int, frames: int, period: int) -> Tensor:

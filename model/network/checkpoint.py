@@ -4,7 +4,6 @@ Reading runs no code from the file and is strict: every missing, unexpected or m
 named, and a weight that is not a number is an error rather than a silent pose.
 """
 
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,8 +18,8 @@ from ..errors import CheckpointError, OutputError
 from .denoiser import DiffSpeaker
 from .latent import PREPARED, LatentNetwork
 from .spec import ModelSpec
+from .tensors import TEMPLATE, read_spec
 
-TEMPLATE = "motion.template"
 # A file may leave these out: no standardisation means 0 and 1.
 STANDARDISATION = ("motion.mean", "motion.scale")
 
@@ -75,32 +74,6 @@ def build(checkpoint: Checkpoint, device: str | torch.device = "cpu") -> DiffSpe
 def of(model: DiffSpeaker, template: Tensor | None = None) -> Checkpoint:
     """Return a network's present weights with their description, ready to be saved."""
     return Checkpoint(model.spec, dict(model.state_dict()), template)
-
-
-def read_spec(path: str | Path) -> ModelSpec:
-    """Read only the description of a model file; cheap, no tensor is touched.
-
-    Raises `CheckpointError`.
-    """
-    path = Path(path)
-    if not os.path.isfile(path):  # noqa: PTH113 - False for a name too long, too
-        raise CheckpointError(f"There is no model file {path}.", "Choose another one.")
-    try:
-        with safe_open(str(path), "pt") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        hint = ""
-        if path.suffix in {".ckpt", ".pt", ".pth"}:
-            hint = "Import it first: python -m model convert FILE.ckpt OUT.safetensors"
-        raise CheckpointError(
-            f"{path.name} is not a complete .safetensors model file.", hint
-        ) from error
-    if "spec" not in metadata:
-        raise CheckpointError(
-            f"{path.name} holds tensors but no model description.",
-            "Only models saved or converted by this program can be used.",
-        )
-    return ModelSpec.from_json(metadata["spec"])
 
 
 def save(path: str | Path, checkpoint: Checkpoint, *, dtype: torch.dtype | None = None) -> None:

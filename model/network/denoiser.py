@@ -20,6 +20,7 @@ from ..progress import Watch
 from .attention import BiasedCrossAttention, BiasedSelfAttention, self_bias
 from .encoders import speech_encoder as speech
 from .encoders.build import build_encoder
+from .frames import frame_count
 from .spec import ModelSpec
 
 CONTEXT = 9  # frames that a context layer's convolution spans
@@ -195,7 +196,7 @@ class DiffSpeaker(nn.Module):
 
     def frames(self, samples: int) -> int:
         """Return how many motion frames a clip of that many 16 kHz samples gets."""
-        return speech.frame_count(self.spec, samples)
+        return frame_count(self.spec, samples)
 
     def encode(
         self,

@@ -1,16 +1,12 @@
-"""The diffusion process: noise schedule, both DDIM rules, and sampling in latent space.
+"""Sampling with torch: whole batches, padded clips, guidance, and the noise that training adds.
 
-Published models are run with the rule of the one library version their authors pinned, whose DDIM
-step puts the predicted *motion* where the predicted *noise* belongs (diffusers issue 1486, mended
-in 0.15). Its results are the published numbers, so it is the default for such models; "corrected"
-is the textbook rule with no noise left at the end. Both move x to `predicted` · x̂0 + `kept` · x.
+The schedule, the rules and the walk from noise to motion are in `sampling.py`.
 
 Legend: B batch, F frames, C channels, D latent.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -21,79 +17,12 @@ from ..errors import ConfigError
 from ..progress import Watch
 from .denoiser import DiffSpeaker
 from .latent import LatentNetwork
-
-STEPS = 1000
-MOST = 500  # sampling steps; beyond, the published spacing runs past the schedule's end
-
-
-@dataclass(frozen=True)
-class Move:
-    """One sampling step: call the network at `step`, then x becomes predicted·x̂0 + kept·x."""
-
-    step: int
-    """Diffusion step, 0 to 999, that the network is told."""
-    predicted: float
-    """Factor of the network's prediction."""
-    kept: float
-    """Factor of the present state."""
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How much signal is left at each of the 1,000 diffusion steps."""
-
-    signal: Tensor
-    """ᾱ (1000,) float32: the share of signal power that is left."""
-
-    def timesteps(self, steps: int) -> list[int]:
-        """Return the diffusion steps visited, descending: k · (1000 // n) + 1.
-
-        Raises `ConfigError` for a number of steps outside 1 to 500.
-        """
-        if not 1 <= steps <= MOST:
-            raise ConfigError(f"{steps} denoising steps are asked for.", f"Use 1 to {MOST}.")
-        return [index * (STEPS // steps) + 1 for index in reversed(range(steps))]
-
-    def moves(self, steps: int, sampler: str, *, final: float | None = None) -> list[Move]:
-        """Return the sampling steps of a rule: "published" or "corrected".
-
-        `final` is the signal left after the last step; by default ᾱ0 as published, and 1 (no noise)
-        for the corrected rule, where ᾱ0 would leave noise of 29 mm.
-        """
-        if sampler not in {"published", "corrected"}:
-            raise ConfigError(f'There is no sampler "{sampler}".', "Use published or corrected.")
-        if final is None:
-            final = 1.0 if sampler == "corrected" else float(self.signal[0])
-        moves = []
-        for step in self.timesteps(steps):
-            before = step - STEPS // steps
-            after = self.signal[before] if before >= 0 else torch.tensor(final)
-            move = _pinned(step, after) if sampler == "published" else self._exact(step, after)
-            moves.append(move)
-        return moves
-
-    def _exact(self, step: int, after: Tensor) -> Move:
-        """DDIM without added noise (Song et al. 2021, eq. 12) for a network that predicts x0."""
-        now = self.signal[step]
-        kept = float((1 - after).sqrt()) / float((1 - now).sqrt())
-        return Move(step, float(after.sqrt()) - kept * float(now.sqrt()), kept)
-
-
-def _pinned(step: int, after: Tensor) -> Move:
-    """DDIM as in diffusers 0.11 to 0.14: both terms carry the prediction, the state is dropped."""
-    return Move(step, float(after.sqrt()) + float((1 - after).sqrt()), 0.0)
-
-
-@lru_cache(maxsize=1)
-def schedule() -> Schedule:
-    """Return the published schedule: β from 0.00085 to 0.012, linear in its square root."""
-    betas = torch.linspace(0.00085**0.5, 0.012**0.5, STEPS, dtype=torch.float32) ** 2
-    return Schedule(torch.cumprod(1.0 - betas, 0))
+from .sampling import schedule, smooth, walk
 
 
 def add_noise(clean: Tensor, noise: Tensor, step: Tensor) -> Tensor:
     """Return √ᾱ·clean + √(1-ᾱ)·noise for (B, …) and steps (B,) (Ho et al. 2020, eq. 4)."""
-    signal = schedule().signal.to(clean.device)[step].to(clean.dtype)
+    signal = torch.from_numpy(schedule().signal).to(clean.device)[step].to(clean.dtype)
     signal = signal.view(-1, *[1] * (clean.dim() - 1))
     return signal.sqrt() * clean + (1 - signal).sqrt() * noise
 
@@ -165,20 +94,15 @@ def sample(
         valid = None if valid is None else torch.cat((valid, valid))
     clip = network.prepare(batch, style, [move.step for move in moves], valid)
 
-    total, offset = torch.zeros_like(state), 0.0
-    for index, move in enumerate(moves):
+    def predict(state: Tensor, index: int) -> tuple[Tensor, Tensor]:
         features = clip(torch.cat((state, state)) if strength else state, index)
         if strength:
             features = (1 + strength) * features[:size] - strength * features[size:]
-        total = total * move.kept + move.predicted * features
-        offset = offset * move.kept + move.predicted
-        if index + 1 < len(moves):
-            entry = network.again(features)
-            if put_back is not None:
-                entry = _amended(network, features, put_back)
-            state = move.kept * state + move.predicted * entry
-        watch((index + 1) / len(moves))
+        if put_back is not None:
+            return features, _amended(network, features, put_back)
+        return features, network.again(features)
 
+    total, offset = walk(state, moves, predict, watch)
     if spec.smoothing if smoothing is None else smoothing:
         total = smooth(total)
     scale, mean = model.motion.scale, model.motion.mean
@@ -198,14 +122,3 @@ def _amended(
     denoiser = network.denoiser
     motion = denoiser.motion_decoder(features)[0].float().cpu().numpy()
     return torch.from_numpy(put_back(motion)).to(features)[None] @ denoiser.vertice_map.weight.mT
-
-
-def smooth(frames: Tensor) -> Tensor:
-    """Replace inner frames of (…, F, ·) by the mean of their three; the end frames stay.
-
-    Published for VOCASET on vertices; a linear projection afterwards commutes with it.
-    """
-    if frames.shape[-2] < 3:
-        return frames
-    middle = (frames[..., :-2, :] + frames[..., 1:-1, :] + frames[..., 2:, :]) / 3
-    return torch.cat((frames[..., :1, :], middle, frames[..., -1:, :]), -2)

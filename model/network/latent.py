@@ -25,6 +25,7 @@ from torch.nn import functional
 
 from .attention import CONDITIONS, bias_table
 from .denoiser import Denoiser, DenoiserLayer, DiffSpeaker
+from .sampling import draw
 
 PREPARED = ("latent.product", "latent.noise_factor")
 """Tensors a model file may carry, computed from the others, to save two large products."""
@@ -89,8 +90,7 @@ class LatentNetwork:
         enter = self.denoiser.vertice_map.weight
         factor = enter if noise is not None or self.noise_factor is None else self.noise_factor
         if noise is None:
-            random = torch.Generator().manual_seed(seed)
-            noise = torch.randn(batch, frames, factor.shape[1], generator=random)
+            noise = torch.from_numpy(draw(seed, batch, frames, factor.shape[1]))
         return noise.to(factor).view(batch, frames, -1) @ factor.mT
 
     def again(self, features: Tensor) -> Tensor:

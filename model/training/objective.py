@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ..network.denoiser import DiffSpeaker
-from ..network.diffusion import STEPS, add_noise
+from ..network.diffusion import add_noise
+from ..network.sampling import STEPS
 from .batches import Batch
 from .feature_cache import combined
 from .losses import Terms, loss_terms

@@ -23,7 +23,7 @@ from ..data.dataset import DataSet, Statistics
 from ..errors import ConfigError
 from ..network import checkpoint
 from ..network.denoiser import DiffSpeaker
-from ..network.diffusion import schedule
+from ..network.sampling import schedule
 from ..network.spec import ModelSpec
 from . import feature_cache, losses, settings
 from .batches import Source

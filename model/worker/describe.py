@@ -16,7 +16,7 @@ from ..errors import ModelError
 if TYPE_CHECKING:
     from ..generation.session import Session
 
-PACKAGES = ("torch", "numpy", "safetensors", "soundfile", "soxr", "transformers")
+PACKAGES = ("numpy", "soxr", "torch", "safetensors")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(report, indent=1))
         return 0
     print(f"DiffSpeaker {report['version']}, Python {report['python']} on {report['system']}")
-    print(f"Device: {report['device']} ({report['device_name']}); has {report['devices']}")
+    print(f"Engine: {report['engine']} on {report['device_name']}; has {report['devices']}")
     print(", ".join(f"{name} {number}" for name, number in report["packages"].items()))
     for model in report["models"]:
         facts = model.get("error") or f"{model['name']}: {model['motion']}, {model['licence']}"
@@ -45,28 +45,26 @@ def run(arguments: argparse.Namespace) -> int:
 
 def describe(session: Session, models: list[str] | None = None) -> dict[str, Any]:
     """Return device, versions and models as plain values."""
-    import torch
+    from ..generation.session import BUNDLED, device_name, devices
 
-    from ..generation.session import BUNDLED, available, device_name
-
-    device = session.choose()
+    engine = session.load("bundled")
     return {
         "version": __version__,
         "python": platform.python_version(),
         "executable": sys.executable,
         "system": f"{platform.system()} {platform.machine()}",
-        "device": str(device),
-        "device_name": device_name(device),
-        "devices": available(),
-        "threads": torch.get_num_threads(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "engine": engine.about,
+        "device": engine.device,
+        "device_name": device_name(engine.device),
+        "devices": devices(),
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
         "models": [describe_model(path) for path in (BUNDLED, *map(Path, models or []))],
     }
 
 
 def describe_model(path: Path) -> dict[str, Any]:
     """Return what a model file says of itself, or the sentence that says why it cannot."""
-    from ..network.checkpoint import read_spec
+    from ..network.tensors import read_spec
 
     facts: dict[str, Any] = {"file": path.name, "path": str(path)}
     try:
@@ -92,4 +90,4 @@ def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return "missing"
+        return ""

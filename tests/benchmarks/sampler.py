@@ -101,7 +101,7 @@ def measure_sampler(kind: str, name: str, seconds: float, plain_steps: int) -> d
     """Time one sampler, dense motion included."""
     import torch
 
-    from model.network import diffusion, latent, spec
+    from model.network import diffusion, latent, sampling, spec
     from model.network.denoiser import DiffSpeaker
     from tests.model import plain, tiny
 
@@ -113,7 +113,7 @@ def measure_sampler(kind: str, name: str, seconds: float, plain_steps: int) -> d
     model.denoiser.motion_decoder.weight.normal_(0, 1e-4)
     hidden = torch.randn(1, count, published.latent)
     style = model.style(0)
-    schedule = diffusion.schedule()
+    schedule = sampling.schedule()
     out: dict[str, Any] = {"frames": count}
     if kind == "plain":
         noise = torch.randn(1, count, published.channels)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from model.network.denoiser import DiffSpeaker, periodic_positions, step_sinusoid
-from model.network.diffusion import Move
+from model.network.sampling import Move
 
 
 def masks(heads: int, frames: int, period: int) -> tuple[Tensor, Tensor]:

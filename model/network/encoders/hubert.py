@@ -17,14 +17,8 @@ from torch.nn import functional
 
 from ...errors import ConfigError
 from ...progress import UNWATCHED, Watch
-from .speech_encoder import (
-    SpeechEncoder,
-    clip_lengths,
-    feature_count,
-    in_windows,
-    normalise,
-    windows,
-)
+from ..frames import feature_count, windows
+from .speech_encoder import SpeechEncoder, clip_lengths, in_windows, normalise
 
 EXACT_FRAMES = 6_000  # 120 s: everything that the published code can animate
 WINDOW, OVERLAP = 1_500, 200  # longer clips: 30 s windows that share 4 s

@@ -8,8 +8,7 @@ second that its feature 0 is centred on.
 Legend: B batch, n samples at 16 kHz, S speech frames, F motion frames, W features.
 """
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -17,10 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..spec import ModelSpec
-
-RATE = 16_000
-FEATURE_RATE = 50.0
+from ..frames import FEATURE_RATE, windows
 
 
 class SpeechEncoder(nn.Module):
@@ -47,29 +43,6 @@ def has_bfloat16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported())
     probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return device.type == "cpu" and probe is not None and bool(probe())
-
-
-def frame_count(spec: ModelSpec, samples: int) -> int:
-    """Return how many motion frames a clip of 16 kHz samples gets; at least one.
-
-    "published": int(L / 50 · fps) of the encoder's L frames, in floating point as published (it is
-    at times one less than integer arithmetic gives). "time": every frame that starts in the clip.
-    """
-    if spec.alignment == "time":
-        return max(1, math.ceil(samples * spec.fps / RATE - 1e-9))
-    return max(1, published_frames(feature_count(samples, spec.encoder.config), spec.fps))
-
-
-def published_frames(features: int, fps: float) -> int:
-    """Return int(L / 50 · fps), evaluated in that order in floating point."""
-    return int((features / FEATURE_RATE) * fps)
-
-
-def feature_count(samples: int, config: dict[str, list[int]]) -> int:
-    """Return how many frames the convolutions of HuBERT or wav2vec 2.0 make of `samples`."""
-    for kernel, stride in zip(config["conv_kernel"], config["conv_stride"], strict=True):
-        samples = (samples - kernel) // stride + 1 if samples >= kernel else 0
-    return samples
 
 
 def normalise(audio: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -116,20 +89,6 @@ def at_times(features: Tensor, frames: int, fps: float, first_time: float = 0.0)
     return torch.lerp(
         features[:, low.to(features.device)], features[:, high.to(features.device)], share
     )
-
-
-def windows(total: int, size: int, overlap: int) -> Iterator[tuple[int, int]]:
-    """Yield (start, end) that cover 0..total in pieces of at most `size` sharing ≥ `overlap`.
-
-    Pieces are of nearly equal length, so the last one is never a stump.
-    """
-    if total <= size:
-        yield 0, total
-        return
-    count = math.ceil((total - overlap) / (size - overlap))
-    for index in range(count):
-        start = round(index * (total - size) / (count - 1))
-        yield start, start + size
 
 
 def in_windows(

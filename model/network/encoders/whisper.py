@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...progress import UNWATCHED, Watch
-from .speech_encoder import SpeechEncoder, clip_lengths, in_windows, windows
+from ..frames import windows
+from .speech_encoder import SpeechEncoder, clip_lengths, in_windows
 
 RATE, FFT, HOP = 16_000, 400, 160
 OVERLAP = 200  # speech frames that two windows share

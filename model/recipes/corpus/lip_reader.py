@@ -20,8 +20,8 @@ import torch
 from ...conversion.encoders import import_whisper
 from ...data.dataset import read_mono
 from ...errors import CorpusError
-from ...network.encoders.speech_encoder import FEATURE_RATE
 from ...network.encoders.whisper import WhisperEncoder
+from ...network.frames import FEATURE_RATE
 from ...network.spec import WHISPER_TINY
 from . import augment
 

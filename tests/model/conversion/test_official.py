@@ -13,7 +13,7 @@ import torch
 
 from model.conversion import official, torch_files
 from model.errors import CheckpointError, FaceError
-from model.network import checkpoint, diffusion
+from model.network import checkpoint, diffusion, sampling
 from model.network.denoiser import DiffSpeaker
 from model.network.spec import BIWI_STYLES, RESEARCH, VOCASET_STYLES
 from tests.model import plain, tiny
@@ -101,7 +101,7 @@ def test_fewer_steps_are_chosen_only_when_they_give_the_same_motion(tmp_path: Pa
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(5))
     style = model.style(3)
     motions = [
-        plain.sample(model, hidden, noise, style, diffusion.schedule().moves(steps, "published"))
+        plain.sample(model, hidden, noise, style, sampling.schedule().moves(steps, "published"))
         for steps in (made.spec.steps, 50)
     ]
     assert (motions[0] - motions[1]).abs().max() < 5 * official.TOLERANCE

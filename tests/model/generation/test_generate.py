@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from model.generation.generate import GenerateRequest, generate
 from model.generation.session import Session
 from model.motion import Motion
 from model.network import diffusion
+from model.network.engines.torch_engine import TorchEngine
 from tests.model import tiny
 
 
@@ -51,7 +53,8 @@ def ask(world: Path, **changes: Any) -> GenerateRequest:
 def test_the_factored_motion_is_the_models_own(world, session):
     """The plain path: encode, sample, project; nothing of windows, shapes or faces."""
     motion = generate(ask(world, gate=False, tolerance=1e-3), session=session)
-    loaded = session.load(str(world / "vertices.safetensors"), torch.device("cpu"))
+    loaded = session.load(str(world / "vertices.safetensors"))
+    assert isinstance(loaded, TorchEngine)
     sound = torch.from_numpy(audio.load(world / "two.wav").samples)[None]
     frames = loaded.model.frames(sound.shape[1])
     with torch.inference_mode():
@@ -110,7 +113,7 @@ def test_silence_in_any_form_gives_one_and_the_same_rest(world, session, tmp_pat
 
 def test_long_speech_is_sampled_in_windows_without_a_seam(world, session, monkeypatch):
     whole = generate(ask(world, audio=str(world / "minute.wav")), session=session)
-    monkeypatch.setattr(generation, "WINDOWS", (300,))
+    monkeypatch.setattr(windows, "WINDOWS", (300, 300))
     pieces = generate(ask(world, audio=str(world / "minute.wav")), session=session)
     seams = pieces.report["seams"]
     assert seams["windows"] > 5
@@ -243,10 +246,10 @@ def starve(monkeypatch, fails) -> None:
     """Let sampling run out of memory where `fails(device, size)` says so."""
     real = generation.sample_windows
 
-    def sample(request, loaded, samples, size, course):
-        if fails(loaded.device, size):
+    def sample(request, engine, samples, size, course):
+        if fails(engine.device, size):
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(request, replace(loaded, device=torch.device("cpu")), samples, size, course)
+        return real(request, engine, samples, size, course)
 
     monkeypatch.setattr(generation, "sample_windows", sample)
 
@@ -260,14 +263,16 @@ def test_lack_of_memory_leads_to_smaller_windows(world, session, monkeypatch):
 def test_lack_of_graphics_memory_leads_to_the_cpu(world, session, monkeypatch):
     real = session.load
 
-    def load(checkpoint: str, device: torch.device) -> Any:
-        return replace(real(checkpoint, torch.device("cpu")), device=device)
+    def load(checkpoint: str, device: str) -> Any:
+        engine = copy.copy(real(checkpoint, "cpu"))
+        engine.device = device
+        return engine
 
     monkeypatch.setattr(session, "load", load)
-    monkeypatch.setattr(session, "choose", lambda device: torch.device("mps"))
-    monkeypatch.setattr(session, "release", lambda device: None)
-    starve(monkeypatch, lambda device, size: device.type == "mps")
-    motion = generate(ask(world), session=session)
+    monkeypatch.setattr(generation, "release", lambda device: None)
+    monkeypatch.setattr(generation, "device_name", str)
+    starve(monkeypatch, lambda device, size: device == "mps")
+    motion = generate(ask(world, device="mps"), session=session)
     assert motion.report["device"] == "cpu"
     assert "went on with the CPU" in motion.report["warnings"][-1]
 
@@ -280,14 +285,13 @@ def test_lack_of_memory_everywhere_is_one_sentence(world, session, monkeypatch):
 
 def test_models_stay_warm_until_their_file_changes(world, tmp_path):
     own = Session("cpu", keep=2)
-    cpu = torch.device("cpu")
     path = tiny.checkpoint(tmp_path / "a.safetensors", tiny.spec(), seed=1)
-    first = own.load(str(path), cpu)
-    assert own.load(str(path), cpu) is first
+    first = own.load(str(path))
+    assert own.load(str(path)) is first
     tiny.checkpoint(path, tiny.spec(name="renewed"), seed=2)
-    assert own.load(str(path), cpu).checkpoint.spec.name == "renewed"
+    assert own.load(str(path)).spec.name == "renewed"
     for name in ("vertices", "corrected", "controls"):
-        own.load(str(world / f"{name}.safetensors"), cpu)
+        own.load(str(world / f"{name}.safetensors"))
     assert len(own._models) == 2
 
 
@@ -299,11 +303,11 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path):
     tensors["denoiser.vertice_map.bias"][3] = float("nan")
     save_file(tensors, path, metadata=described)
     with pytest.raises(CheckpointError, match="not numbers"):
-        Session("cpu").load(str(path), torch.device("cpu"))
+        Session("cpu").load(str(path))
     tensors["denoiser.vertice_map.bias"] = torch.zeros(7)
     save_file(tensors, path, metadata=described)
     with pytest.raises(CheckpointError, match="wrong size"):
-        Session("cpu").load(str(path), torch.device("cpu"))
+        Session("cpu").load(str(path))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from model.errors import Cancelled, ConfigError
-from model.network import attention, diffusion, latent
+from model.network import attention, diffusion, latent, sampling
 from model.network.denoiser import DiffSpeaker
 from model.network.spec import ModelSpec, biwi, vocaset
 from tests.model import plain, tiny
@@ -38,7 +38,7 @@ def test_latent_space_equals_vertex_space_at_full_size(published) -> None:
     noise = torch.randn(1, frames, spec.channels, generator=random)
     style = model.style(spec.styles[2])
     for sampler in ("published", "corrected"):
-        moves = diffusion.schedule().moves(4, sampler)
+        moves = sampling.schedule().moves(4, sampler)
         expected = plain.sample(model, hidden, noise, style, moves)
         if spec.smoothing:
             expected = plain.smooth(expected)
@@ -54,7 +54,7 @@ def test_chunked_attention_is_the_whole_attention(monkeypatch: pytest.MonkeyPatc
     frames = 333
     hidden, noise = torch.randn(1, frames, 32), torch.randn(1, frames, 60)
     style = model.style({"calm": 0.25, "lively": 0.75})
-    moves = diffusion.schedule().moves(3, "published")
+    moves = sampling.schedule().moves(3, "published")
     expected = plain.smooth(plain.sample(model, hidden, noise, style, moves))
     for chunk in (1, 50, 256, 1000):
         monkeypatch.setattr(latent, "CHUNK", chunk)
@@ -71,7 +71,7 @@ def test_the_bias_follows_its_rule_for_any_head_count() -> None:
 def test_guidance_equals_vertex_space() -> None:
     model = network(tiny.spec(vertices=20))
     hidden, silent, noise = torch.randn(12, 32), torch.randn(12, 32), torch.randn(12, 60)
-    moves = diffusion.schedule().moves(4, "corrected")
+    moves = sampling.schedule().moves(4, "corrected")
     expected = plain.sample(
         model, hidden[None], noise[None], model.style(0), moves, guidance=1.5, silent=silent[None]
     )
@@ -93,7 +93,7 @@ def test_standardised_controls_take_the_same_path() -> None:
         model.motion.scale.uniform_(0.5, 2)
     hidden = torch.randn(1, 10, spec.latent)
     noise = torch.randn(1, 10, spec.channels)
-    moves = diffusion.schedule().moves(4, "published")
+    moves = sampling.schedule().moves(4, "published")
     expected = model.restore(plain.sample(model, hidden, noise, model.style(1), moves))
     out = diffusion.sample(model, hidden, model.style(1), steps=4, noise=noise).motion()
     torch.testing.assert_close(out, expected.detach(), atol=1e-5, rtol=0)
@@ -168,34 +168,34 @@ def test_progress_is_told_every_step_and_cancel_stops_within_one() -> None:
 @pytest.mark.parametrize("steps", [0, -3, 501])
 def test_an_impossible_number_of_steps_is_refused(steps: int) -> None:
     with pytest.raises(ConfigError, match="1 to 500"):
-        diffusion.schedule().moves(steps, "published")
+        sampling.schedule().moves(steps, "published")
 
 
 def test_the_published_rule_exaggerates_and_the_corrected_one_leaves_no_noise() -> None:
     """The factors that the published rule is known by, and those of the corrected one."""
-    published = diffusion.schedule().moves(50, "published")
+    published = sampling.schedule().moves(50, "published")
     assert [move.kept for move in published] == [0.0] * 50
     assert published[0].step == 981 and published[-1].step == 1
     assert published[0].predicted == pytest.approx(1.0817, abs=1e-4)
     assert published[-1].predicted == pytest.approx(1.02873, abs=1e-5)
     assert max(move.predicted for move in published) == pytest.approx(1.4141, abs=2e-4)
-    corrected = diffusion.schedule().moves(50, "corrected")
+    corrected = sampling.schedule().moves(50, "corrected")
     assert corrected[-1].kept == 0.0 and corrected[-1].predicted == 1.0
     left = 1.0
-    for move in diffusion.schedule().moves(
-        50, "corrected", final=float(diffusion.schedule().signal[0])
+    for move in sampling.schedule().moves(
+        50, "corrected", final=float(sampling.schedule().signal[0])
     ):
         left *= move.kept
     assert left == pytest.approx(0.02924, abs=1e-5)
     with pytest.raises(ConfigError, match="published or corrected"):
-        diffusion.schedule().moves(5, "guess")
+        sampling.schedule().moves(5, "guess")
 
 
 def test_noise_is_added_as_the_schedule_says() -> None:
     clean, noise = torch.randn(2, 4, 3), torch.randn(2, 4, 3)
     step = torch.tensor([0, 999])
     out = diffusion.add_noise(clean, noise, step)
-    signal = diffusion.schedule().signal
+    signal = torch.from_numpy(sampling.schedule().signal)
     for row, at in enumerate(step):
         expected = signal[at].sqrt() * clean[row] + (1 - signal[at]).sqrt() * noise[row]
         torch.testing.assert_close(out[row], expected)
@@ -204,4 +204,4 @@ def test_noise_is_added_as_the_schedule_says() -> None:
 def test_smoothing_commutes_with_the_projection() -> None:
     features, weight = torch.randn(9, 5), torch.randn(12, 5)
     projected = plain.smooth((features @ weight.T)[None])[0]
-    torch.testing.assert_close(diffusion.smooth(features) @ weight.T, projected)
+    torch.testing.assert_close(sampling.smooth(features) @ weight.T, projected)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.network import diffusion
+from model.network import diffusion, sampling
 from model.network.denoiser import DiffSpeaker
 from model.network.encoders import whisper
 from model.network.spec import WHISPER_TINY, EncoderSpec
@@ -92,7 +92,7 @@ def test_the_plain_sampler_agrees_with_the_recorded_one() -> None:
     with torch.no_grad():
         hidden = model.encode(audio, model.frames(audio.shape[1]))
     style = model.style({"calm": 0.25, "lively": 0.75})
-    moves = diffusion.schedule().moves(5, "published")
+    moves = sampling.schedule().moves(5, "published")
     noise = hashed((1, hidden.shape[1], 30), 7)
     motion = plain.smooth(plain.sample(model, hidden, noise, style, moves))
     motion = model.restore(motion).detach().numpy()

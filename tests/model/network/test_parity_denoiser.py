@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional
 
 from model.network import attention, denoiser
+from model.network import frames as timing
 from model.network.encoders import speech_encoder
 from tests.model import parity, plain
 
@@ -118,7 +119,7 @@ def test_interpolation_gives_the_recorded_features(setting: str, case: int) -> N
     source, target = arrays[f"interp{case}_in"], arrays[f"interp{case}_out"]
     if case < 7:  # the number of frames follows from the number of features
         fps = parity.spec(setting).fps
-        assert max(1, speech_encoder.published_frames(source.shape[1], fps)) == target.shape[1]
+        assert max(1, timing.published_frames(source.shape[1], fps)) == target.shape[1]
     out = speech_encoder.stretch(source, target.shape[1])
     torch.testing.assert_close(out, target, atol=SINGLE, rtol=0)
 
@@ -127,10 +128,10 @@ def test_frame_counts_follow_the_recorded_floating_point_rule() -> None:
     arrays = parity.Arrays("frames.npz")
     features = arrays["L"].tolist()
     for key, fps in (("T30", 30.0), ("T25", 25.0)):
-        counts = [speech_encoder.published_frames(count, fps) for count in features]
+        counts = [timing.published_frames(count, fps) for count in features]
         np.testing.assert_array_equal(counts, arrays[key].numpy())
     config = parity.spec("A").encoder.config
-    counts = [speech_encoder.feature_count(samples, config) for samples in arrays["N"].tolist()]
+    counts = [timing.feature_count(samples, config) for samples in arrays["N"].tolist()]
     np.testing.assert_array_equal(counts, arrays["N_L"].numpy())
 
 

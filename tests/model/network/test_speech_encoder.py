@@ -13,6 +13,7 @@ import torch
 
 from model.conversion.encoders import import_whisper
 from model.errors import Cancelled, CheckpointError
+from model.network import frames as timing
 from model.network.denoiser import DiffSpeaker
 from model.network.encoders import speech_encoder, whisper
 from model.network.spec import WHISPER_TINY, EncoderSpec
@@ -184,7 +185,7 @@ def test_time_alignment_moves_a_sound_and_its_feature_together() -> None:
         clip[0, CLICK // 2] = 1.0
         with torch.no_grad():
             energy = encoder()(clip, None)[..., -2:]
-        frames = speech_encoder.frame_count(described, clip.shape[1])
+        frames = timing.frame_count(described, clip.shape[1])
         assert frames == round(seconds * 30)
         heard = speech_encoder.at_times(energy, frames, 30.0)[0].sum(1)
         assert int(heard.argmax()) == 15
@@ -192,7 +193,7 @@ def test_time_alignment_moves_a_sound_and_its_feature_together() -> None:
 
 def test_windows_cover_everything_and_overlap() -> None:
     for total in (1, 99, 100, 101, 250, 1000, 1234):
-        spans = list(speech_encoder.windows(total, 100, 20))
+        spans = list(timing.windows(total, 100, 20))
         assert spans[0][0] == 0 and spans[-1][1] == total
         for (_, end), (start, _) in itertools.pairwise(spans):
             assert end - start >= 20

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run a control model with ONNX Runtime and numpy: no torch, on the processor.
+
+Legend: n samples at 16 kHz, M mel frames, S speech frames, W encoder width, F frames, D latent,
+L layers, N styles, T steps.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ...progress import Watch
+from .. import tables
+from ..encoders import mel
+from ..frames import at_times, windows
+from ..sampling import draw
+from ..spec import ModelSpec
+from ..tensors import read_spec, read_tensors
+from . import graphs, onnx_runtime
+from .engine import Array, Ends, Engine, Predict
+
+OVERLAP = 200  # speech frames that two windows of the encoder share
+
+
+class OnnxEngine(Engine):
+    """A control model on the processor."""
+
+    name = "ONNX Runtime"
+
+    def __init__(self, spec: ModelSpec, weights: dict[str, Array]) -> None:
+        """Raises `EngineError` without the library, `CheckpointError` when weights do not fit."""
+        written = [
+            make(spec, weights)
+            for make in (graphs.stem, graphs.encode, graphs.condition, graphs.denoise)
+        ]
+        self._tokens = tables.Tokens(spec, weights)
+        channels = spec.channels
+        ends = Ends(
+            weights["denoiser.vertice_map.weight"],
+            weights["denoiser.motion_decoder.weight"],
+            weights["denoiser.motion_decoder.bias"],
+            weights.get("motion.mean", np.zeros(channels, np.float32)),
+            weights.get("motion.scale", np.ones(channels, np.float32)),
+        )
+        super().__init__(spec, ends, None)
+        library = onnx_runtime.library()
+        sessions = [library.session(graph.to_bytes(), graph.weights) for graph in written]
+        self._stem, self._encode, self._condition, self._denoise = sessions
+
+    @classmethod
+    def load(cls, path: Path) -> OnnxEngine:
+        """Read a model file. Raises `CheckpointError` or `EngineError`."""
+        spec, weights = read_spec(path), read_tensors(path)
+        return cls(spec, weights)
+
+    @property
+    def about(self) -> str:
+        """Name, version and threads, for a report."""
+        library = onnx_runtime.library()
+        return f"{self.name} {library.version}, {library.threads} threads"
+
+    def listen(self, samples: Array, frames: int, watch: Watch) -> Array:
+        """Return each layer's speech keys and values at every frame: (F, 2DL)."""
+        config = self.spec.encoder.config
+        sound = mel.log_mel(samples, config["bins"], bool(config.get("level")))
+        watch(0.1)
+        (stem,) = self._stem.run({"mels": sound[None, : config["bins"]]}, ["stem"])
+        heard = self._encoded(stem, watch.part(0.1, 1.0))
+        if config.get("energy"):
+            heard = np.concatenate([heard, sound[config["bins"]].reshape(-1, 2)], axis=1)
+        features = at_times(heard, frames, self.spec.fps)
+        return self._condition.run({"features": features}, ["heard"])[0]
+
+    def _encoded(self, stem: Array, watch: Watch) -> Array:
+        """Run the encoder's layers over (S, W) in windows that cross-fade → (S, ·)."""
+        limit = self.spec.encoder.config["positions"]
+        positions = mel.sinusoids(limit, stem.shape[1])
+        spans = list(windows(len(stem), limit, min(OVERLAP, limit // 4)))
+        result, covered = np.zeros((0, 0), np.float32), 0
+        for number, (start, end) in enumerate(spans):
+            window = {"stem": stem[start:end], "positions": positions[: end - start]}
+            (piece,) = self._encode.run(window, ["features"])
+            if not number:
+                result = np.empty((len(stem), piece.shape[1]), np.float32)
+            shared = covered - start
+            if shared > 0:
+                rise = ((np.arange(shared) + 1) / (shared + 1))[:, None].astype(np.float32)
+                piece[:shared] = result[start:covered] * (1 - rise) + piece[:shared] * rise
+            result[start:end] = piece
+            covered = end
+            watch((number + 1) / len(spans))
+        return result
+
+    def start(self, frames: int, seed: int, noise: Array | None) -> Array:
+        """Return the first noise, projected: (F, D)."""
+        if noise is None:
+            noise = draw(seed, frames, self.spec.channels)
+        return noise @ self.ends.enter.T
+
+    def clip(self, heard: Array, style: Array, steps: list[int]) -> Predict:
+        """Prepare some frames (F, 2DL) for the diffusion steps (T,)."""
+        spec, frames = self.spec, len(heard)
+        fixed = {
+            "heard": heard,
+            "bias": tables.bias(spec.heads, frames, spec.period),
+            "positions": tables.positions(spec.latent, spec.period, frames),
+        }
+        tokens = self._tokens(style, steps)  # (T, 2, DL)
+
+        def predict(state: Array, index: int) -> tuple[Array, Array]:
+            given = fixed | {"state": state, "tokens": tokens[index]}
+            features, entry = self._denoise.run(given, ["features", "entry"])
+            return features, entry
+
+        return predict
