@@ -22,6 +22,7 @@ _ROOMS = (
     "settings.choices",
     "jobs.status",
     "jobs.live",
+    "jobs.follow",
     "jobs.background",
     "jobs.queue",
     "ui.operators",

@@ -131,13 +131,18 @@ def apply_motion(
     return applied if mode == asked else replace(applied, findings=(_named_instead(parts, asked),))
 
 
-def adjust_clip(obj: Any, clip: str, adjustments: Adjustments, *, scene: Any = None) -> Applied:
+def adjust_clip(obj: Any, clip: str, adjustments: Adjustments, *, scene: Any = None) -> None:
     """Show a line with other live controls, from its stored motion. Raises HeadError, MotionError.
 
     What was edited by hand stays, and is scaled with the rest; keys without a meaning of their own
     (compact ones) that were edited are left alone.
     """
-    return _again(obj, clip, scene, adjustments=vars(adjustments).copy())
+    key = obj.data.shape_keys
+    index = storage.read(key)
+    if clip in index.clips and edits.scale(key, index, clip, adjustments):
+        storage.write(key, index)
+    else:
+        _again(obj, clip, scene, adjustments=vars(adjustments).copy())
 
 
 def show_take(obj: Any, clip: str, place: int, *, scene: Any = None) -> Applied:

@@ -7,13 +7,16 @@ returns the difference as a layer, which the next writing puts over whatever it 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..motion import edits, keys
+from ..motion.adjust import gain
 from ..motion.edits import KEY, Edits, strength_of
+from ..motion.motion import Adjustments
 from . import actions, storage
 from .shape_keys import bag_of, recipe_of
 from .storage import Clip, Index
@@ -76,6 +79,81 @@ def lift(key: Any, index: Index, clip: str, fps: float, unit: float) -> Edits:
         strength = strength_of(labels[column], live)
         values[:, column] = (now - was) / (strength if strength >= _FAINT else 1.0)
     return layer.plus(Edits(seconds(record, frames, fps), tuple(labels), values))
+
+
+def scale(key: Any, index: Index, clip: str, live: Adjustments) -> bool:
+    """Let a line's keys show other strengths as they stand; return False where that cannot be.
+
+    Hand edits are scaled with the rest, handles and all. It takes a hundredth of writing the line
+    again, which is needed when time or smoothness change, and to come back from nothing.
+    """
+    record = index.clips[clip]
+    factors = _factors(index, record, live)
+    bag = bag_of(key, record, clip) if factors is not None else None
+    written = storage.get_written(key, record) if bag is not None else None
+    if factors is None or bag is None or written is None:
+        return False
+    for name, factor in factors.items():
+        if factor != 1.0:
+            curve = bag.fcurves.find(actions.path_of(name))
+            if curve is not None:
+                _scale(curve, record.span, factor)
+                _widen(key.key_blocks.get(name), curve)
+            if name in written:
+                written[name][:, [1, 3, 5]] *= factor
+    storage.put_written(key, record, written)
+    record.adjustments = vars(live).copy()
+    key.update_tag()
+    return True
+
+
+def _factors(index: Index, record: Clip, live: Adjustments) -> dict[str, float] | None:
+    """Return what each shape key's values are multiplied by for other strengths, None for no."""
+    was = storage.adjustments(record)
+    if record.mode != "named" or record.covered:
+        return None
+    if (was.smoothing, was.offset) != (live.smoothing, live.offset):
+        return None
+    factors = {}
+    for name in record.keys:
+        label = index.keys.get(name, [name])[0]
+        one, other = gain(label, was), gain(label, live)
+        if one is None or other is None:  # shapes of the whole face change as shapes
+            if replace(was, intensity=live.intensity) != live:
+                return None
+            one, other = was.intensity, live.intensity
+        if min(one, other) < _FAINT and one != other:
+            return None
+        factors[name] = 1.0 if one == other else other / one
+    return factors
+
+
+def _scale(curve: Any, span: list[float], factor: float) -> None:
+    """Multiply the values and handles of a curve's keys on a line's frames."""
+    points = curve.keyframe_points
+    pairs = {}
+    for column in ("co", "handle_left", "handle_right"):
+        pairs[column] = np.empty(2 * len(points), np.float32)
+        points.foreach_get(column, pairs[column])
+    frames = pairs["co"][::2]
+    ours = (frames >= span[0] - 1e-3) & (frames <= span[1] + 1e-3)
+    for column, pair in pairs.items():
+        pair[1::2][ours] *= factor
+        points.foreach_set(column, pair)
+    curve.update()
+
+
+def _widen(block: Any | None, curve: Any) -> None:
+    """Let a slider reach every key: Blender clamps animated values to its range."""
+    if block is None or not len(curve.keyframe_points):
+        return
+    values = np.empty(2 * len(curve.keyframe_points), np.float32)
+    curve.keyframe_points.foreach_get("co", values)
+    most, least = float(values[1::2].max()), float(values[1::2].min())
+    if most > block.slider_max:
+        block.slider_max = min(float(np.ceil(most * 10) / 10), 10.0)
+    if least < block.slider_min:
+        block.slider_min = max(float(np.floor(least * 10) / 10), -10.0)
 
 
 def set_by_hand(key: Any, index: Index, clip: str, fps: float) -> dict[str, NDArray[np.float64]]:

@@ -66,6 +66,8 @@ class Source:
     """Frames a second of the scene."""
     keys: int = 0
     """Retiming keys of the strip."""
+    tail: float = 0.0
+    """Frames of the strip after its last retiming key."""
     file: str = ""
     """The file that was listened to, "" for a mixdown."""
     span: list[float] | None = None

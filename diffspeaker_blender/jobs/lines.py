@@ -23,7 +23,7 @@ from ..errors import MotionError
 from ..motion.edits import NO_EDITS, Edits
 from ..motion.motion import Adjustments, Motion
 from ..sound import tracking
-from ..sound.sources import AudioClip, scene_fps
+from ..sound.sources import AudioClip, file_clip, scene_fps
 from ..sound.strips import all_strips
 from ..sound.tracking import Layout
 
@@ -172,21 +172,24 @@ def noted(scene: Any, strip: Any, source: Source) -> Source:
         handles=list(tracking.heard(scene, strip)),
         fps=now.fps,
         keys=now.keys,
+        tail=now.tail,
     )
 
 
 def layout_then(source: Source) -> Layout:
     """Return where a line's strip was when the line was put in its place."""
     first, last = source.handles
-    return Layout(source.zero, source.length, first, last, source.fps, source.keys)
+    return Layout(source.zero, source.length, first, last, source.fps, source.keys, source.tail)
 
 
 def sound_again(scene: Any, record: Clip, clip: str) -> AudioClip | None:
     """Return exactly what a line was made from, None when its strip has to be asked."""
     source = record.source
-    if not source.file or not Path(source.file).is_file() or source.span is None:
+    if not source.file or not Path(source.file).is_file():
         return None
     start = record.start_frame / scene_fps(scene)
+    if source.span is None:
+        return replace(file_clip(source.file, start), name=clip)
     first, length = source.span
     return AudioClip(None, 0, start, length, clip, Path(source.file), (first, length))
 
@@ -226,9 +229,7 @@ def redone(
         raise MotionError(f"There is no line “{clip}” on {target.name}.", "Generate it first.")
     fps = scene_fps(scene)
     first, last = edits.seconds(record, np.array(frames, np.float64), fps)
-    row = int(np.ceil(first * before.fps - before.start - 1e-3))
-    end = int(np.floor(last * before.fps - before.start + 1e-3))
-    row, end = max(row, 0), min(end, before.frames - 1)
+    row, end = _rows(before, first, last, fps / record.speed)
     if row > end or frames[0] > frames[1]:
         raise MotionError(
             f"“{clip}” does not speak on frames {frames[0]} to {frames[1]}.",
@@ -248,6 +249,18 @@ def redone(
         before=before,
         rows=(row, end),
     )
+
+
+def _rows(motion: Motion, first: float, last: float, fps: float) -> tuple[int, int]:
+    """Return the rows between two seconds that no frame outside of them shows.
+
+    Where frames fall between rows, curves bend by their neighbours: a row more is left at each end.
+    """
+    low, high = first * motion.fps - motion.start, last * motion.fps - motion.start
+    even = abs(low - round(low)) < 1e-3 and abs(motion.fps - fps) < 1e-3
+    row = int(np.ceil(low - 1e-3)) + (0 if even or low <= 0 else 1)
+    end = int(np.floor(high + 1e-3)) - (0 if even or high >= motion.frames - 1 else 1)
+    return max(row, 0), min(end, motion.frames - 1)
 
 
 def live_of(record: Clip | None, intensity: float) -> Adjustments:

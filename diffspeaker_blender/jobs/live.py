@@ -2,7 +2,7 @@
 
     object.diffspeaker      `adjust(object)`     live controls over a finished result
 
-A slider sends many changes a second; the curves follow once it rests for a moment.
+A slider sends many changes a second; the curves follow as fast as this machine can write them.
 """
 
 # mypy: disable-error-code="valid-type,no-any-return"
@@ -22,9 +22,11 @@ from . import timer
 LIVE = ("intensity", "jaw", "lips", "upper", "expression", "smoothing", "offset")
 
 _quiet: list[str] = []  # heads whose live controls are being filled in, not moved
-SETTLE = 0.08  # seconds without a change before curves are rewritten
+PAUSE = 0.02  # seconds between two writings at least
 
-_moved: dict[str, float] = {}  # head name → monotonic time of its last change
+_moved: set[str] = set()  # heads whose controls have not reached their curves
+_free_at = 0.0  # monotonic time from which curves are written again
+_seen: dict[str, tuple[int, str]] = {}  # head → frame and strip for which its line was chosen
 
 
 def _clip_items(self: Any, _context: object) -> list[Any]:
@@ -147,14 +149,51 @@ def choose_some_clip(head: bpy.types.Object) -> None:
         head.diffspeaker.property_unset("clip")  # type: ignore[attr-defined]
 
 
+def show_chosen() -> None:
+    """Let the live controls of every head show what its chosen line is shown with."""
+    for target in bpy.data.objects:
+        if target.type == "MESH" and (record := clips.stored_clip(target, adjust(target).clip)):
+            show_adjustments(target, storage.adjustments(record))
+
+
+def attend(target: bpy.types.Object, frame: int, uid: str) -> str:
+    """Return the line that controls should act on: the selected strip's, else the playhead's.
+
+    uid: identity that the selected strip bears, "" for none. What was chosen by hand stays until
+    the playhead or the selection moves; "" when nothing has to change.
+    """
+    if _seen.get(target.name) == (frame, uid):
+        return ""
+    _seen[target.name] = (frame, uid)
+    key = target.data.shape_keys
+    found = storage.read(key).clips
+    mine = next((name for name, record in found.items() if uid and record.uid == uid), "")
+    spans = {name: c.span for name, c in found.items() if not c.covered}
+    here = [name for name, (first, last) in spans.items() if first <= frame <= last]
+    wanted = mine or next(iter(here), "")
+    return wanted if wanted != adjust(target).clip else ""
+
+
+def choose_soon(target: bpy.types.Object, clip: str) -> None:
+    """Let the live controls show another line, outside of the drawing that asks for it."""
+    name = target.name
+
+    def choose() -> None:
+        head = bpy.data.objects.get(name)
+        if head is not None and clips.stored_clip(head, clip) is not None:
+            adjust(head).clip = clip
+
+    timer.watch(choose, lambda: None)
+
+
 def adjust_soon(head_name: str) -> None:
-    """Rewrite a head's curves once its live control rests; at once where no timer fires."""
+    """Rewrite a head's curves with the next look; at once where no timer fires."""
     if bpy.app.background:
         adjust_now(head_name)
         return
     if not _moved:
         timer.watch(look, forget)
-    _moved[head_name] = time.monotonic()
+    _moved.add(head_name)
 
 
 def adjust_now(head_name: str) -> None:
@@ -183,12 +222,22 @@ def wanted_of(target: bpy.types.Object) -> Adjustments:
 
 
 def look() -> float | None:
-    """Rewrite what has come to rest; return the pause until the next look, None when all rests."""
-    for name, moved in list(_moved.items()):
-        if time.monotonic() - moved >= SETTLE:
-            del _moved[name]
-            adjust_now(name)
-    return SETTLE if waiting() else None
+    """Rewrite what has moved; return the pause until the next look, None when all rests.
+
+    At most half of the time goes into writing, so that the window stays free to be drawn.
+    """
+    global _free_at  # noqa: PLW0603
+    if not waiting():
+        return None
+    left = _free_at - time.monotonic()
+    if left > 0:
+        return left
+    began = time.monotonic()
+    while _moved:
+        adjust_now(_moved.pop())
+    spent = time.monotonic() - began
+    _free_at = began + 2 * spent + PAUSE
+    return spent + PAUSE
 
 
 def waiting() -> bool:
@@ -199,6 +248,7 @@ def waiting() -> bool:
 def forget() -> None:
     """Drop changes that wait (another file, or the add-on is switched off)."""
     _moved.clear()
+    _seen.clear()
 
 
 @bpy.app.handlers.persistent

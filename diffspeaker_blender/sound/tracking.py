@@ -13,6 +13,7 @@ from dataclasses import astuple, dataclass
 from typing import Any
 
 import bpy
+import numpy as np
 
 from .strips import all_strips, metas_of, place, scene_fps
 
@@ -37,6 +38,8 @@ class Layout:
     fps: float
     keys: int = 0
     """Retiming keys; two for a whole strip that plays faster or slower."""
+    tail: float = 0.0
+    """Frames after the last retiming key, which keep their speed (one in 4.5, none in 5.2)."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,8 @@ def layout(scene: Any, strip: Any) -> Layout:
     around = [strip, *(metas_of(scene.sequence_editor, strip) or [])]
     first, last = max(place(s)[0] for s in around), min(place(s)[1] for s in around)
     keys = [key.timeline_frame for key in getattr(strip, "retiming_keys", ())]
-    if len(keys) == 2:  # 4.5 counts a frame too many otherwise
-        length = keys[1] - keys[0]
-    return Layout(float(zero), float(length), first, last, scene_fps(scene), len(keys))
+    tail = float(np.clip(round(zero + length - keys[-1]), 0, 1)) if len(keys) > 1 else 0.0
+    return Layout(float(zero), float(length), first, last, scene_fps(scene), len(keys), tail)
 
 
 def marked(uid: str, scenes: Iterable[Any] | None = None) -> list[tuple[Any, Any]]:
@@ -110,7 +112,8 @@ def belongs(then: Layout, now: Layout, start_frame: float, speed: float) -> Wher
     if then.length <= 0 or then.last <= then.first:
         return None
     rate = now.fps / then.fps
-    stretch = now.length / then.length
+    tail = max(now.tail, then.tail)
+    stretch = (now.length - tail) / max(then.length - tail, 1.0)
     if now.keys == then.keys and abs(stretch / rate - 1) < 1e-3:  # moved or trimmed
         return Where(now.zero + (start_frame - then.zero) * rate, speed)
     if now.keys <= 2 and then.keys <= 2:

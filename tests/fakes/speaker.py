@@ -1,8 +1,8 @@
 """A worker that speaks without a network: `python speaker.py [SECONDS]`. Standard library + numpy.
 
 It answers as the real one does and writes a plausible motion for the face it is sent: the jaw opens
-and shuts three times a second, and every third beat the lips round. SECONDS is how long it pretends
-to think (a `steps` of the request counts in tenths of a second instead).
+and shuts three times a second, and every third beat the lips round; a seed shifts the beat. SECONDS
+is how long it pretends to think (a `steps` of the request counts in tenths of a second instead).
 """
 
 import json
@@ -46,7 +46,7 @@ def write_motion(request):
     shapes[0, low, 1] = -0.05 * size
     shapes[1, low, 2] = 0.02 * size
     frames = max(1, round(seconds_of(request) * FPS))
-    beat = np.arange(frames) / FPS * 3
+    beat = np.arange(frames) / FPS * 3 + 0.37 * request.get("seed", 0)
     weights = np.stack([np.sin(np.pi * beat) ** 2, (np.floor(beat) % 3 == 2) * 0.5], axis=1)
     np.savez(
         request["output"],
