@@ -13,6 +13,7 @@ import collections
 import contextlib
 import itertools
 import os
+import platform
 import queue
 import shutil
 import subprocess
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import WorkerError
-from .process import bury, explain_exit, quietly, scrubbed_environment
+from .process import alive, bury, explain_exit, quietly, scrubbed_environment
 from .wire import (
     INBOX,
     PROTOCOL,
@@ -62,6 +63,8 @@ __all__ = [
 LOG_LINES = 200
 CLOSING = 2.0  # seconds that a process may live on after it closed its output
 DYING = 0.5  # seconds, after a process has ended, in which its last words are waited for
+HOME_PREFIX = "diffspeaker-"
+OWNER = "owner.txt"  # in a worker's folder: the machine and process that made it
 AT_ONCE = 200  # messages taken in one poll: a flood must not starve the window
 _BOOTSTRAP = (
     "import importlib.util as u,runpy,sys;r=sys.argv.pop(1);"
@@ -97,6 +100,30 @@ def package_root() -> Path:
     """Return the folder that holds `model/`: this one when installed, its parent in a clone."""
     here = Path(__file__).resolve().parents[1]
     return here if (here / "model").is_dir() else here.parent
+
+
+def _owner(pid: int) -> str:
+    return f"{platform.node()} {pid}"
+
+
+def sweep_homes(parent: Path, older: float = 3600.0) -> int:
+    """Remove folders of workers whose Blender was killed; return how many.
+
+    Only ours (by name and a note of the owner inside), only of this machine and this user, only
+    when their owner runs no more.
+    """
+    gone = 0
+    with contextlib.suppress(OSError):
+        for folder in parent.glob(f"{HOME_PREFIX}*"):
+            with contextlib.suppress(OSError, ValueError):
+                machine, _, pid = (folder / OWNER).read_text(encoding="utf-8").rpartition(" ")
+                about = folder.lstat()
+                mine = not hasattr(os, "getuid") or about.st_uid == os.getuid()
+                idle = time.time() - about.st_mtime > older
+                if machine == platform.node() and mine and idle and not alive(int(pid)):
+                    shutil.rmtree(folder)
+                    gone += 1
+    return gone
 
 
 class Worker:
@@ -156,7 +183,9 @@ class Worker:
         if self._process is not None:
             return
         self._reset()
-        options: dict[str, Any] = {"env": self.environment, "cwd": self._home(), **quietly()}
+        home = self._home()
+        environment = {"HOME": str(home), **self.environment}  # for a user who has none
+        options: dict[str, Any] = {"env": environment, "cwd": home, **quietly()}
         options |= dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         try:
             process: subprocess.Popen[bytes] = subprocess.Popen(self.command, **options)
@@ -222,7 +251,13 @@ class Worker:
     def folder(self, request: str) -> Path:
         """Return (and make) the folder for one request's files."""
         path = self._home() / request
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WorkerError(
+                f"The folder {path} cannot be made ({error.strerror or error}).",
+                "Free some space, or set TMPDIR to a folder you may write to.",
+            ) from error
         return path
 
     def forget(self, request: str) -> None:
@@ -290,8 +325,17 @@ class Worker:
         self._log_reader = None
 
     def _home(self) -> Path:
+        """Return this worker's own folder, made when it is missing. Raises `WorkerError`."""
         if self._folder is None or not self._folder.is_dir():
-            self._folder = Path(tempfile.mkdtemp(prefix="diffspeaker-"))
+            try:
+                sweep_homes(Path(tempfile.gettempdir()))
+                self._folder = Path(tempfile.mkdtemp(prefix=HOME_PREFIX))
+                (self._folder / OWNER).write_text(_owner(os.getpid()), encoding="utf-8")
+            except OSError as error:
+                raise WorkerError(
+                    f"There is no folder for temporary files ({error.strerror or error}).",
+                    "Free some space, or set TMPDIR to a folder you may write to.",
+                ) from error
         return self._folder
 
     def _new_id(self) -> str:

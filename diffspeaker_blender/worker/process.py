@@ -17,7 +17,26 @@ from typing import Any
 
 from ..errors import SetupError
 
-_UNWANTED = ("PYTHON", "VIRTUAL_ENV", "CONDA", "OCIO", "LD_PRELOAD", "DYLD_INSERT", "__PYVENV")
+# What a child process gets of the environment. Everything else stays here: passwords and tokens
+# are nobody's business, and what Blender, Steam or a shell set for their own libraries
+# (LD_LIBRARY_PATH, PYTHONPATH, CONDA…) breaks another Python.
+_KEPT = {
+    "PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TMP", "TEMP",
+    "SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "COMSPEC", "PATHEXT", "APPDATA", "LOCALAPPDATA",
+    "PROGRAMDATA", "PROGRAMFILES", "PROGRAMFILES(X86)", "PROGRAMW6432", "COMMONPROGRAMFILES",
+    "COMMONPROGRAMFILES(X86)", "COMMONPROGRAMW6432", "USERPROFILE", "USERNAME", "HOMEDRIVE",
+    "HOMEPATH", "NUMBER_OF_PROCESSORS", "OS",
+}  # fmt: skip
+_KEPT_FAMILIES = (
+    "LC_", "XDG_", "PROCESSOR_", "CUDA_", "NVIDIA_", "HIP_", "ROCR_", "HSA_", "OMP_", "MKL_",
+    "KMP_", "GOMP_", "OPENBLAS_", "VECLIB_", "PYTORCH_", "DIFFSPEAKER_",
+)  # fmt: skip
+# What a download needs besides: the way to the network, and whom to trust there.
+_NETWORK = {
+    "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
+}  # fmt: skip
+_SECRET = ("TOKEN", "SECRET", "PASSWORD", "PASSWD", "API_KEY", "CREDENTIAL")
 
 LINGER = 60.0  # seconds that a command may live on after it closed its output
 LONGEST_LINE = 2**16  # bytes of its output taken as one line
@@ -55,11 +74,41 @@ _HINTS = (
 )  # fmt: skip
 
 
-def scrubbed_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return this process's environment without what Blender or a shell set for another Python."""
-    kept = {k: v for k, v in os.environ.items() if not k.upper().startswith(_UNWANTED)}
-    kept.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+def scrubbed_environment(
+    extra: Mapping[str, str] | None = None, *, network: bool = False
+) -> dict[str, str]:
+    """Return what a child process needs of this one's environment, and no more.
+
+    With `network` also the proxies and certificates that a download needs.
+    """
+    kept = {name: value for name, value in os.environ.items() if _wanted(name.upper(), network)}
+    if not network:
+        kept.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
     return kept | dict(extra or {})
+
+
+def _wanted(name: str, network: bool) -> bool:
+    known = name in _KEPT or name.startswith(_KEPT_FAMILIES) or (network and name in _NETWORK)
+    return known and not any(word in name for word in _SECRET)
+
+
+def alive(pid: int) -> bool:
+    """Return whether a process of this machine runs; True when that cannot be told."""
+    if os.name == "nt":
+        import ctypes
+
+        kernel = ctypes.windll.kernel32  # type: ignore[attr-defined]
+        handle = kernel.OpenProcess(0x1000, False, pid)  # PROCESS_QUERY_LIMITED_INFORMATION
+        if handle:
+            kernel.CloseHandle(handle)
+        return bool(handle)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def quietly() -> dict[str, Any]:
@@ -102,14 +151,17 @@ def carry(
     command: Sequence[str],
     cancelled: Callable[[], bool] = lambda: False,
     hear: Callable[[str], None] = lambda line: None,
+    environment: Mapping[str, str] | None = None,
 ) -> Answer:
     """Run a command to its end, hearing each line; kill it when cancelled (checked five times a
-    second). Raises `SetupError` when it cannot start or was cancelled.
+    second). `environment` is the whole of what it gets; by default what a child needs. Raises
+    `SetupError` when it cannot start or was cancelled.
     """
+    given = scrubbed_environment() if environment is None else dict(environment)
     options = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT, **quietly()}
     try:
         process: subprocess.Popen[bytes] = subprocess.Popen(
-            command, stdout=subprocess.PIPE, env=scrubbed_environment(), **options
+            command, stdout=subprocess.PIPE, env=given, **options
         )
     except OSError as error:
         raise SetupError(f"{command[0]} cannot be started ({error.strerror or error}).") from error

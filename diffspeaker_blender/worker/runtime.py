@@ -13,6 +13,8 @@ hashes of a `SHA256SUMS` file in it are checked when there is one.
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import hashlib
 import json
 import os
@@ -20,6 +22,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,12 +90,21 @@ def data_folder() -> Path:
     given = os.environ.get(FOLDER_VARIABLE)
     if given:
         return absolute(given)
-    home = Path.home()
+    home = _home()
     if os.name == "nt":
         return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "DiffSpeaker"
     if sys.platform == "darwin":
         return home / "Library" / "Application Support" / "DiffSpeaker"
     return Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share") / "diffspeaker"
+
+
+def _home() -> Path:
+    """Return the user's folder; where there is none (some render farms), one of our own."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        own = Path(tempfile.gettempdir()) / f"diffspeaker-home-{getattr(os, 'getuid', lambda: 0)()}"
+        return own
 
 
 def python_in(folder: Path) -> Path:
@@ -292,9 +304,40 @@ def _fill(
         elif words[:2] == ["Installing", "collected"]:
             progress("Installing", 0.82, None)
 
-    answer = carry(command, cancelled, hear)
+    settings = pip_settings(pip, cancelled)
+    answer = carry(command, cancelled, hear, settings)
     if answer.code:
         raise SetupError(*pip_words.explain(answer.last_words, answer.words))
+
+
+# What of the user's pip settings holds for the runtime, too: where packages come from, and how.
+_PIP_KEPT = (
+    "index-url", "extra-index-url", "find-links", "no-index", "proxy", "cert", "client-cert",
+    "trusted-host", "timeout", "retries", "default-timeout", "keyring-provider",
+)  # fmt: skip
+
+
+def pip_settings(pip: list[str], cancelled: Callable[[], bool] = lambda: False) -> dict[str, str]:
+    """Return the environment in which pip installs into the runtime's own folder.
+
+    The user's pip may be told to install for the user, into a target, under a prefix, without
+    dependencies or not at all; of its files and variables only those about the way to the index
+    are kept. (Symptoms without it: "Can not perform a '--user' install", or everything elsewhere.)
+    """
+    base = scrubbed_environment(network=True)
+    asked = base | {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+    asked |= dict.fromkeys(("PIP_USER", "PIP_GLOBAL", "PIP_SITE"), "0")  # or it lists only those
+    answer = carry([*pip, "config", "list"], cancelled, environment=asked)
+    found: dict[str, tuple[int, str]] = {}
+    for line in answer.words if answer.code == 0 else ():
+        place, _, quoted = line.partition("=")
+        section, _, key = place.partition(".")
+        rank = {"global": 0, "install": 1, ":env:": 2}.get(section, -1)
+        with contextlib.suppress(ValueError, SyntaxError):
+            if rank >= found.get(key, (0, ""))[0] and key in _PIP_KEPT:
+                found[key] = rank, str(ast.literal_eval(quoted))
+    kept = {f"PIP_{key.upper().replace('-', '_')}": value for key, (_, value) in found.items()}
+    return base | kept | {"PIP_CONFIG_FILE": os.devnull}
 
 
 def check_wheels(folder: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from diffspeaker_blender.worker import client
 from diffspeaker_blender.worker.client import (
     Cancelled,
     Done,
@@ -181,6 +182,34 @@ def test_stop_of_a_polite_worker_is_quick_and_removes_its_files(start):
     worker.stop()
 
 
+def test_what_a_killed_blender_left_is_swept(tmp_path):
+    """Folders of ours whose owner is gone; nothing else that lies there."""
+    import subprocess
+
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    owners = {"dead": client._owner(child.pid), "living": client._owner(os.getpid()),
+              "elsewhere": f"other-machine {child.pid}", "odd": "x"}  # fmt: skip
+    for name, owner in owners.items():
+        folder = tmp_path / f"diffspeaker-{name}"
+        folder.mkdir()
+        (folder / client.OWNER).write_text(owner)
+    (tmp_path / "diffspeaker-mine").mkdir()
+    (tmp_path / "project").mkdir()
+    assert client.sweep_homes(tmp_path) == 0  # all of them are fresh
+    assert client.sweep_homes(tmp_path, older=-1.0) == 1
+    assert not (tmp_path / "diffspeaker-dead").exists()
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_no_folder_for_temporary_files_is_one_sentence(start, monkeypatch, tmp_path):
+    worker = Worker([sys.executable, "-c", ""])
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    with pytest.raises(WorkerError, match="no folder for temporary files"):
+        worker.generate(audio="a")
+    worker.stop()
+
+
 @pytest.mark.parametrize("behaviour", ["wrong_version", "old_version"])
 def test_a_worker_from_another_version_is_refused(start, behaviour):
     worker = start(behaviour)
@@ -260,10 +289,19 @@ def test_the_bootstrap_runs_the_package_of_one_folder(tmp_path):
 
 
 def test_the_environment_forgets_other_pythons(monkeypatch):
-    for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX", "LD_PRELOAD"):
+    foreign = {
+        "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX", "LD_PRELOAD", "LD_LIBRARY_PATH",
+        "DYLD_LIBRARY_PATH", "OCIO", "PIP_TARGET",
+    }  # fmt: skip
+    secret = {"AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "DATABASE_URL", "DIFFSPEAKER_TOKEN",
+              "HTTPS_PROXY", "CUDA_PASSWORD"}  # fmt: skip
+    for name in foreign | secret:
         monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     environment = scrubbed_environment({"EXTRA": "1"})
-    assert not {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX"} & set(environment)
+    assert not (foreign | secret) & set(environment)
+    assert environment["CUDA_VISIBLE_DEVICES"] == "1"
+    assert "HTTPS_PROXY" in scrubbed_environment(network=True)
     assert environment["EXTRA"] == "1"
     assert environment["PATH"] == os.environ["PATH"]
 

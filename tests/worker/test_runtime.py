@@ -163,6 +163,45 @@ def test_wheels_are_checked_against_their_hashes(tmp_path):
         runtime.check_wheels(tmp_path)
 
 
+@pytest.mark.parametrize("how", ["PIP_USER", "PIP_TARGET", "file"])
+def test_what_the_users_pip_is_told_does_not_reach_the_runtime(tmp_path, shop, monkeypatch, how):
+    """It installs into its own folder, whatever pip's variables and files say."""
+    elsewhere = tmp_path / "elsewhere"
+    if how == "file":
+        settings = tmp_path / "pip.conf"
+        settings.write_text(f"[install]\ntarget = {elsewhere}\nno-deps = true\n", encoding="utf-8")
+        monkeypatch.setenv("PIP_CONFIG_FILE", str(settings))
+    else:
+        flag = how in ("PIP_USER", "PIP_DRY_RUN", "PIP_NO_DEPS", "PIP_REQUIRE_VIRTUALENV")
+        monkeypatch.setenv(how, "1" if flag else str(elsewhere))
+    folder = tmp_path / "runtime"
+    runtime.install(folder, wheels=shop[0], online=False, requirements=shop[1])
+    assert len([*folder.rglob("sprache.py"), *folder.rglob("stimme.py")]) == 2
+    assert not elsewhere.exists()
+
+
+def test_the_way_to_the_index_is_kept(tmp_path, monkeypatch):
+    """Index, proxy and certificates of the user's pip still hold; nothing else does."""
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    settings = tmp_path / "pip.conf"
+    text = "[global]\nindex-url = https://one.test/simple\nproxy = http://p.test\nuser = yes\n"
+    settings.write_text(f"{text}[install]\ncert = /etc/own.pem\n", encoding="utf-8")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(settings))
+    monkeypatch.setenv("PIP_INDEX_URL", "https://two.test/simple")
+    monkeypatch.setenv("PIP_TARGET", "/elsewhere")
+    monkeypatch.setenv("HTTPS_PROXY", "http://q.test")
+    found = runtime.pip_settings([sys.executable, "-I", "-m", "pip"])
+    pips = {name: value for name, value in found.items() if name.startswith("PIP_")}
+    assert pips == {
+        "PIP_INDEX_URL": "https://two.test/simple",
+        "PIP_PROXY": "http://p.test",
+        "PIP_CERT": "/etc/own.pem",
+        "PIP_CONFIG_FILE": os.devnull,
+    }
+    assert found["HTTPS_PROXY"] == "http://q.test"
+
+
 def test_removing_takes_a_runtime_and_nothing_else(tmp_path, built):
     copy = tmp_path / "runtime"
     shutil.copytree(built, copy, symlinks=True)
