@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from . import native
 from .errors import AudioError, Cancelled
+from .resampling import RATE, Resampler
 from .sound_file import DecodeError, SoundFile
 
 Array = NDArray[np.float32]
-RATE = 16000  # Hz, what every speech encoder here was trained on
 LONGEST = 4 * 3600.0  # seconds; beyond that a file is taken for a mistake
+FASTEST = 1_000_000  # Hz; a higher sample rate is a damaged header
 _BLOCK = 2**18  # samples read at a time
 
 
@@ -104,7 +104,7 @@ def _open(path: Path) -> SoundFile:
             f"{path.name} is not a sound file that can be read here.",
             hint="Use WAV, FLAC, OGG or MP3; Blender's mix-down writes any of them.",
         ) from error
-    if file.samplerate < 1000 or file.channels < 1:
+    if not 1000 <= file.samplerate <= FASTEST or file.channels < 1:
         file.close()
         raise AudioError(f"{path.name} gives no usable sample rate or no channel.")
     return file
@@ -138,10 +138,7 @@ def _read(
     file: SoundFile, first: int, count: int, channel: int | None, cancelled: Callable[[], bool]
 ) -> _Mixed:
     """Read samples `first:first + count` as mono at `RATE`: the mean, or one `channel`."""
-    native.add_packages()
-    import soxr
-
-    stream = soxr.ResampleStream(file.samplerate, RATE, 1, dtype="float32", quality="HQ")
+    stream = Resampler(file.samplerate)
     seen = _Mixed(np.zeros(0, np.float32))
     energies = np.zeros(file.channels)
     parts = []
@@ -157,8 +154,8 @@ def _read(
         seen.clipped += int((np.abs(block) >= 0.999).any(axis=1).sum())
         mono = block.mean(axis=1) if channel is None else block[:, channel]
         seen.energy += float(np.square(mono, dtype=np.float64).sum())
-        parts.append(stream.resample_chunk(np.ascontiguousarray(mono, np.float32)))
-    parts.append(stream.resample_chunk(np.zeros(0, np.float32), last=True))
+        parts.append(stream.push(mono))
+    parts.append(stream.finish())
     seen.best, seen.loudest = int(energies.argmax()), float(energies.max(initial=0.0))
     seen.samples = np.concatenate(parts)
     return seen

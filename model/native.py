@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "native"
-"""Where the extension carries libraries and the packages that need no particular Python."""
+"""Where the extension carries its libraries."""
 _PACKAGES = {"onnxruntime": "onnxruntime/capi", "sndfile": "_soundfile_data"}
 _ENDINGS = {"win32": ".dll", "darwin": ".dylib"}
 
@@ -37,12 +37,6 @@ def library(name: str) -> Path | None:
 def has(package: str) -> bool:
     """Tell whether a package can be imported, without importing it."""
     return importlib.util.find_spec(package) is not None
-
-
-def add_packages() -> None:
-    """Let Python find the packages that the extension carries, behind its own."""
-    if FOLDER.is_dir() and str(FOLDER) not in sys.path:
-        sys.path.append(str(FOLDER))
 
 
 def may_have_card() -> bool:

@@ -39,6 +39,7 @@ import numpy.typing as npt
 
 from ..errors import DataError
 from ..files import pickles
+from ..resampling import resample
 
 Array = npt.NDArray[np.float32]
 
@@ -147,16 +148,7 @@ def read_audio(clip: Clip, first: int, last: int) -> Array:
             block = file.read(max(0, last - first), dtype="float32", always_2d=True).mean(axis=1)
     if block.dtype == np.int16:
         block = block.astype(np.float32) / 32768.0
-    return resampled(block.astype(np.float32, copy=False), clip.rate)
-
-
-def resampled(samples: Array, rate: int) -> Array:
-    """Return samples at 16 kHz."""
-    if rate == RATE:
-        return samples
-    import soxr
-
-    return np.asarray(soxr.resample(samples, rate, RATE, "HQ"), dtype=np.float32)
+    return resample(block.astype(np.float32, copy=False), clip.rate)
 
 
 def read_mono(path: Path) -> Array:
@@ -164,7 +156,7 @@ def read_mono(path: Path) -> Array:
     import soundfile
 
     samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    return resampled(samples.mean(axis=1), rate)
+    return resample(samples.mean(axis=1), rate)
 
 
 def audio_facts(path: Path) -> tuple[int, int]:

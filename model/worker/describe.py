@@ -16,7 +16,7 @@ from ..errors import ModelError
 if TYPE_CHECKING:
     from ..generation.session import Session
 
-PACKAGES = ("numpy", "soxr", "torch", "safetensors")
+PACKAGES = ("numpy", "torch", "safetensors")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

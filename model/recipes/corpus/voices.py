@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import soundfile
 
-from ...data.dataset import resampled
+from ...resampling import resample
 from ...errors import CorpusError
 from .align import phonemizer
 
@@ -42,7 +42,7 @@ class HibariVoice:
     def speak(self, text: str, speed: float) -> np.ndarray:
         engine = phonemizer()
         parts = [engine.from_phonemes(phrase, speed=speed) for phrase in engine.phonemize(text)]
-        return resampled(np.concatenate([np.zeros(2400, np.float32), *parts]), 24_000)
+        return resample(np.concatenate([np.zeros(2400, np.float32), *parts]), 24_000)
 
 
 class KokoroVoice:
@@ -55,7 +55,7 @@ class KokoroVoice:
         parts = [
             self.engine.read(phrase, self.style, speed) for phrase in phonemizer().phonemize(text)
         ]
-        return resampled(np.concatenate([np.zeros(2400, np.float32), *parts]), 24_000)
+        return resample(np.concatenate([np.zeros(2400, np.float32), *parts]), 24_000)
 
 
 class KokoroEngine:
@@ -110,7 +110,7 @@ class FliteVoice:
             command += ["--setf", f"duration_stretch={1 / speed:.3f}"]
             subprocess.run(command, check=True, capture_output=True)
             samples, rate = soundfile.read(path, dtype="float32")
-        return resampled(samples, rate)
+        return resample(samples, rate)
 
 
 def installed_voices(wanted: Sequence[str]) -> tuple[list[Voice], list[str]]:
