@@ -28,6 +28,7 @@ _ROOMS = (
     "ui.operators",
     "ui.setup_operators",
     "ui.fixes",
+    "ui.lines",
     "ui.presets",
     "ui.panels",
     "ui.menus",

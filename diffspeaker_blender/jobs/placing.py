@@ -112,6 +112,8 @@ def place(result: Motion, shaped: Shaped | None, placement: Placement) -> Placed
     live.show_adjustments(target, adjustments, applied.clip)
     findings = diagnosis.verify(target, applied, scene=scene)
     sentence = applied.sentence()
+    if len(plan.heads(bpy.context)) > 1:
+        sentence = f"{target.name}: {sentence[0].lower()}{sentence[1:]}"
     if not findings:
         sentence += f", {sync(scene, placement, applied.frames, start)}"
     return Placed(

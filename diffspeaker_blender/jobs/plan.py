@@ -170,15 +170,33 @@ def speakers(
 ) -> list[bpy.types.Object]:
     """Return who speaks each strip: the named head, else the active or selected one.
 
-    Strips that were given different speakers go to these, and so does a strip while no head is
-    active. Raises HeadError.
+    A strip whose speaker was chosen goes to that one; strips that were spoken by several heads go
+    to these, and so does a strip while no head is active. Raises HeadError.
     """
     known = [None if name else lines.speaker_of(scene, strip) for strip in strips]
     active = getattr(context, "object", None) or context.view_layer.objects.active
     seen = head.looks_like_head(active) and active.select_get()
     if seen and len({obj.name for obj in known if obj is not None}) < 2:
-        known = [None] * len(strips)
+        chosen = [bool(strip.get(tracking.CHOSEN)) for strip in strips]
+        known = [obj if by_hand else None for obj, by_hand in zip(known, chosen, strict=True)]
     return [obj or find_head(context, name) for obj in known]
+
+
+def speaking(context: bpy.types.Context) -> list[str]:
+    """Return the names of who would speak now, for panel and menus; none when nobody can."""
+    scene: Any = audio.sequencer_scene(context) or context.scene
+    strips = audio.selected_strips(context)
+    try:
+        if choices.settings(context).source == "STRIPS" and strips:
+            return list(dict.fromkeys(obj.name for obj in speakers(context, scene, strips)))
+        return [find_head(context).name]
+    except HeadError:
+        return []
+
+
+def heads(context: bpy.types.Context) -> list[bpy.types.Object]:
+    """Return every head in view that may speak."""
+    return [obj for obj in context.view_layer.objects if head.looks_like_head(obj)]
 
 
 def clip_sources(

@@ -19,6 +19,8 @@ from .strips import all_strips, metas_of, place, scene_fps
 
 LINE = "diffspeaker_line"
 SPEAKER = "diffspeaker_speaker"
+CHOSEN = "diffspeaker_chosen"
+"""Whether the speaker was chosen for the strip, not just the last one."""
 _NEAR = 0.05
 """Frames within which two places are the same."""
 

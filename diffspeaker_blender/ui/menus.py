@@ -6,15 +6,20 @@ from typing import Any
 
 import bpy
 
-from ..jobs import queue, status
+from ..jobs import plan, queue, status
 from .panels import draw_progress
 
 
 def _draw_strip(self: Any, context: bpy.types.Context) -> None:
-    """Offer the job where a strip is right-clicked."""
+    """Offer the job where a strip is right-clicked, and say who speaks it where there are more."""
     self.layout.separator()
     self.layout.operator_context = "INVOKE_DEFAULT"
-    self.layout.operator("diffspeaker.generate", icon="USER")
+    text = "Generate Lip-Sync"
+    if len(plan.heads(context)) > 1 and (names := plan.speaking(context)):
+        text += f" ({', '.join(names)})"
+    self.layout.operator("diffspeaker.generate", text=text, icon="USER")
+    if len(plan.heads(context)) > 1:
+        self.layout.menu("DIFFSPEAKER_MT_spoken_by", icon="USER")
 
 
 def _draw_object(self: Any, context: bpy.types.Context) -> None:

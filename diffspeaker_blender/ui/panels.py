@@ -21,6 +21,7 @@ from ..jobs.status import time_left
 from ..settings import choices, machine
 from ..sound import sources
 from ..worker.model_files import ModelFile
+from .lines import draw_line
 from .preferences import draw_chore
 from .presets import DIFFSPEAKER_PT_presets
 
@@ -119,27 +120,35 @@ class _Sampling(_Child):
         layout.prop(settings, "guidance")
 
 
+class _Lines(_Child):
+    bl_label = "Lines and Takes"
+    bl_options = set()
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, chosen = self.prepared(), chosen_head(context)
+        if chosen is None or not clips.clips(chosen):
+            layout.label(text="Generate a line first", icon="INFO")
+            return
+        draw_line(layout, context, chosen)
+
+
 class _Live(_Child):
     bl_label = "Live Controls"
 
     def draw(self, context: bpy.types.Context) -> None:
         layout, chosen = self.prepared(), chosen_head(context)
-        lines = clips.clips(chosen) if chosen is not None else ()
-        if chosen is None or not lines:
+        names = clips.clips(chosen) if chosen is not None else ()
+        if chosen is None or not names:
             layout.label(text="Generate a line first", icon="INFO")
             return
         controls = live.adjust(chosen)
-        layout.prop(controls, "clip")
         column = layout.column(align=True)
         for name in ("intensity", "jaw", "lips", "upper", "expression"):
             column.prop(controls, name, slider=True)
         layout.prop(controls, "smoothing")
         layout.prop(controls, "offset")
-        row = layout.row(align=True)
-        if len(lines) > 1:
-            row.operator("diffspeaker.adjust_all").head = chosen.name
-        remove = row.operator("diffspeaker.remove_result", icon="TRASH")
-        remove.head, remove.clip = chosen.name, controls.clip
+        if len(names) > 1:
+            layout.operator("diffspeaker.adjust_all").head = chosen.name
 
 
 class _Export(_Child):
@@ -308,6 +317,7 @@ def _draw_fix(layout: bpy.types.UILayout, fix: str, label: str, head_name: str) 
 _EDITORS = (("", "VIEW_3D"), ("sequencer_", "SEQUENCE_EDITOR"))
 _PANELS = (
     ("performance", _Performance),
+    ("lines", _Lines),
     ("live", _Live),
     ("keys", _Keys),
     ("export", _Export),

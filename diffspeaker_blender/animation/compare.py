@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Show another take on a copy of the head, beside it, and take the copy away again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bpy
+
+from ..errors import HeadError
+from . import actions, clips, takes
+
+MARK = "diffspeaker_compare"
+"""Custom property of copies made for comparing; holds the name of the head they stand beside."""
+
+
+def compare(context: Any, target: Any, clip: str, place: int) -> Any:
+    """Put a copy of a head and all that follows it beside it, showing another take.
+
+    A copy that stood there goes first. Raises HeadError, MotionError.
+    """
+    end(target)
+    copies = _duplicate(context, _members(target))
+    twin = next((obj for obj in copies if obj.type == "MESH" and _lines_of(obj)), None)
+    if twin is None:
+        _remove(copies)
+        raise HeadError(f"{target.name} cannot be copied.", "Select it in Object Mode.")
+    wide = 1.3 * max(target.dimensions[0], 1e-3)
+    for obj in copies:
+        obj[MARK] = target.name
+        if obj.parent not in copies:
+            obj.matrix_world.translation.x += wide
+    actions.unshare(twin.data.shape_keys)
+    record = clips.stored_clip(twin, clip)
+    assert record is not None
+    twin.name, twin.show_name = f"{target.name}: {takes.label(record, place)}", True
+    clips.show_take(twin, clip, place)
+    return twin
+
+
+def end(target: Any) -> int:
+    """Remove the copies that stand beside a head for comparing; return how many objects went."""
+    copies = [obj for obj in bpy.data.objects if obj.get(MARK) == target.name]
+    _remove(copies)
+    return len(copies)
+
+
+def compared(target: Any) -> bool:
+    """Return whether a copy stands beside a head."""
+    return any(obj.get(MARK) == target.name for obj in bpy.data.objects)
+
+
+def _lines_of(obj: Any) -> tuple[str, ...]:
+    return clips.clips(obj)
+
+
+def _members(target: Any) -> list[Any]:
+    """Return a head, its children and what follows its keys."""
+    names = set(clips.followed(target).values())
+    found = [target, *target.children_recursive]
+    found += [obj for obj in bpy.data.objects if obj.name in names and obj not in found]
+    return [obj for obj in found if obj.name in bpy.context.view_layer.objects]
+
+
+def _duplicate(context: Any, members: list[Any]) -> list[Any]:
+    """Copy objects with their data and the bonds between them, the selection left as it was."""
+    layer = context.view_layer
+    active, chosen = layer.objects.active, list(layer.objects.selected)
+    hidden = [obj for obj in members if obj.hide_get()]
+    for obj in chosen:
+        obj.select_set(False)
+    for obj in members:
+        obj.hide_set(False)
+        obj.select_set(True)
+    layer.objects.active = members[0]
+    bpy.ops.object.duplicate(linked=False)
+    copies = list(layer.objects.selected)
+    for obj in copies:
+        obj.select_set(False)
+    for obj in hidden:
+        obj.hide_set(True)
+    for obj in chosen:
+        obj.select_set(True)
+    layer.objects.active = active
+    return copies
+
+
+def _remove(copies: list[Any]) -> None:
+    """Remove objects with the data and actions that only they use."""
+    data = {obj.data for obj in copies if obj.data is not None}
+    keys = [one.shape_keys for one in data if getattr(one, "shape_keys", None)]
+    ours = {action for key in keys for action, _ in actions.our_actions(key)}
+    held = [o.animation_data.action for o in copies if o.animation_data and o.animation_data.action]
+    for obj in copies:
+        bpy.data.objects.remove(obj)
+    bpy.data.batch_remove([one for one in data if one.users == 0])
+    bpy.data.batch_remove([action for action in {*ours, *held} if action.users == 0])
