@@ -12,14 +12,21 @@ import bpy
 import numpy as np
 from numpy.typing import NDArray
 
+from ..character import drivers
+from ..motion.groups import OTHER, Group
+
+key_in, path_of = drivers.key_in, drivers.path_of
+
 OURS = "diffspeaker"
 """Custom property that marks an action as written by this extension; holds its clip or ""."""
-GROUP = "Lip-Sync"
 TRACK = "Lip-Sync"
 LINEAR = 1
 """Blender's number for linear interpolation in `foreach_set`."""
 
-_COLUMNS = (
+BEZIER = 2
+ALIGNED = 3  # both handles on one line, as they were put
+COLUMNS = (
+    ("co", 2),
     ("interpolation", 1),
     ("easing", 1),
     ("handle_left_type", 1),
@@ -206,18 +213,6 @@ def drop_action(key: Any, action: Any) -> None:
 # -- F-curves ---------------------------------------------------------------------------------
 
 
-def path_of(name: str) -> str:
-    """Return the data path of a shape key's value."""
-    return f'key_blocks["{bpy.utils.escape_identifier(name)}"].value'
-
-
-def key_in(path: str) -> str:
-    """Return the shape key that a data path names, "" for none."""
-    _, _, rest = path.rpartition('key_blocks["')
-    name, end, _ = rest.rpartition('"]') if rest != path else ("", "", "")
-    return bpy.utils.unescape_identifier(name) if end else ""
-
-
 def read_keys(curve: Any) -> NDArray[np.float32]:
     """Return the keys of a curve (n, 2): frame and value."""
     points = np.empty(2 * len(curve.keyframe_points), np.float32)
@@ -231,43 +226,93 @@ def write_keys(
     fresh: NDArray[np.float32],
     drop: list[tuple[float, float]],
     rests: list[tuple[float, float, float]],
+    group: Group = OTHER,
 ) -> Any | None:
-    """Put keys `fresh` (n, 2) into a shape key's curve; return the curve, None if none is left.
+    """Put keys `fresh` (n, 3) into a shape key's curve; return the curve, None if none is left.
 
-    Keys inside the spans `drop` go; all others stay as they are, with handles and interpolation.
-    `rests` are (first, last, ease) of the clips on this curve: each end that no key follows within
-    `ease` frames gets a key at zero there, so the face comes from rest and returns to it.
+    A key is a frame, a value and a slope; between two keys with slopes the curve is bent, with
+    handles a third of the way, else straight. Keys inside the spans `drop` go; all others stay as
+    they are, with handles and interpolation. `rests` are (first, last, ease) of the clips on this
+    curve: before and after each the face takes `ease` frames from rest and to it, or half of the
+    way to the next key where that is nearer.
     """
     curve = bag.fcurves.find(path_of(name))
     old = read_keys(curve) if curve is not None else np.empty((0, 2), np.float32)
     kept = np.ones(len(old), bool)
     for first, last in drop:
         kept &= (old[:, 0] < first - 1e-3) | (old[:, 0] > last + 1e-3)
-    frames = np.concatenate([old[kept, 0], fresh[:, 0]])
-    ends = []
-    for first, last, ease in rests:
-        for low, high, at in (
-            (first - ease - 0.5, first - 1e-3, first - ease),
-            (last + 1e-3, last + ease + 0.5, last + ease),
-        ):
-            if not np.any((frames >= low) & (frames <= high)):
-                ends.append((at, 0.0))
-    fresh = np.concatenate([fresh, np.array(ends, np.float32).reshape(-1, 2)])
-    merged = np.concatenate([old[kept], fresh]).astype(np.float32)
-    if not len(merged):
+    ends = _rest_keys(np.concatenate([old[kept, 0], fresh[:, 0]]), rests)
+    fresh = np.concatenate([fresh, ends]).astype(np.float32)
+    fresh = fresh[np.argsort(fresh[:, 0], kind="stable")]
+    if not len(fresh) and not kept.any():
         if curve is not None:
             bag.fcurves.remove(curve)
         return None
-    order = np.argsort(merged[:, 0], kind="stable")
-    extra = {
-        column: np.concatenate([_read_column(curve, column, width)[kept], _default(column, fresh)])
-        for column, width in (_COLUMNS if kept.any() else ())
-    }
+    columns = _columns_of(fresh, old[kept, 0])
+    if kept.any():
+        had = {column: _read_column(curve, column, width)[kept] for column, width in COLUMNS}
+        columns = {c: np.concatenate([had[c], values]) for c, values in columns.items()}
+        order = np.argsort(columns["co"][:, 0], kind="stable")
+        columns = {c: values[order] for c, values in columns.items()}
     if curve is None:
         curve = bag.fcurves.new(path_of(name))
-        curve.group = bag.groups.get(GROUP) or bag.groups.new(GROUP)
-    _fill(curve, merged[order], {column: values[order] for column, values in extra.items()})
+        curve.group = _group(bag, group)
+    _fill(curve, columns)
     return curve
+
+
+def _rest_keys(
+    frames: NDArray[np.float32], rests: list[tuple[float, float, float]]
+) -> NDArray[np.float32]:
+    """Return level keys (n, 3) at zero for every end of a clip that has keys at it.
+
+    `frames` are those of all other keys. Where two clips follow one another closely, they share the
+    rest key half-way, or go over into one another.
+    """
+    found: dict[float, tuple[float, float, float]] = {}
+    for first, last, ease in rests:
+        for edge, way in ((first, -1.0), (last, 1.0)):
+            beyond = (frames - edge) * way
+            near = float(beyond[beyond > 1e-3].min(initial=np.inf))
+            reach = min(ease, float(np.floor(near / 2)))
+            if near < 3 or reach < 1 or not np.any(np.abs(beyond) < 1e-3):
+                continue
+            found[edge + way * reach] = (edge + way * reach, 0.0, 0.0)
+    return np.array(list(found.values()), np.float32).reshape(-1, 3)
+
+
+def _columns_of(keys: NDArray[np.float32], others: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    """Return Blender's columns of keys (n, 3) that will stand between other keys' frames."""
+    frames, count = keys[:, 0].astype(np.float64), len(keys)
+    every = np.sort(np.concatenate([frames, others]))
+    place = np.searchsorted(every, frames)
+    back = np.diff(every, prepend=every[:1] - 3.0)[place] / 3
+    ahead = np.diff(every, append=every[-1:] + 3.0)[place] / 3
+    bent = np.isfinite(keys[:, 2])
+    slope = np.where(bent, keys[:, 2], 0.0)
+    to_next = np.append(bent[1:], True)
+    left = np.stack([frames - back, keys[:, 1] - slope * back], 1)
+    right = np.stack([frames + ahead, keys[:, 1] + slope * ahead], 1)
+    kind = np.where(bent & to_next, BEZIER, LINEAR)
+    return {
+        "co": keys[:, :2],
+        "interpolation": kind.astype(np.int32)[:, None],
+        "easing": np.zeros((count, 1), np.int32),
+        "handle_left_type": np.full((count, 1), ALIGNED, np.int32),
+        "handle_right_type": np.full((count, 1), ALIGNED, np.int32),
+        "handle_left": left.astype(np.float32),
+        "handle_right": right.astype(np.float32),
+    }
+
+
+def _group(bag: Any, group: Group) -> Any:
+    """Return the channel group of a name, made with its colour if need be."""
+    found = bag.groups.get(group.name)
+    if found is None:
+        found = bag.groups.new(group.name)
+        if group.theme:
+            found.color_set = group.theme
+    return found
 
 
 def _read_column(curve: Any, column: str, width: int) -> NDArray[Any]:
@@ -278,26 +323,14 @@ def _read_column(curve: Any, column: str, width: int) -> NDArray[Any]:
     return values.reshape(-1, width)
 
 
-def _default(column: str, keys: NDArray[np.float32]) -> NDArray[Any]:
-    """Return what a key of ours has in a column: straight lines, automatic handles."""
-    if column in ("handle_left", "handle_right"):
-        return np.asarray(keys, np.float32)
-    number = {"interpolation": LINEAR, "easing": 0}.get(column, 1)
-    return np.full((len(keys), 1), number, np.int32)
-
-
-def _fill(curve: Any, keys: NDArray[np.float32], extra: dict[str, NDArray[Any]]) -> None:
+def _fill(curve: Any, columns: dict[str, NDArray[Any]]) -> None:
     """Make a curve hold exactly these keys."""
     points = curve.keyframe_points
-    if len(points) != len(keys):
+    if len(points) != len(columns["co"]):
         points.clear()
-        points.add(len(keys))
-    points.foreach_set("co", keys.ravel())
-    if extra:
-        for column, values in extra.items():
-            points.foreach_set(column, np.ascontiguousarray(values).ravel())
-    else:
-        points.foreach_set("interpolation", np.full(len(keys), LINEAR, np.int32))
+        points.add(len(columns["co"]))
+    for column, values in columns.items():
+        points.foreach_set(column, np.ascontiguousarray(values).ravel())
     curve.update()
 
 

@@ -40,7 +40,7 @@ __all__ = [
     "stored_clip",
 ]
 
-MODES = ("named", "compact", "every frame")
+MODES = ("named", "exact", "compact", "every frame")
 NAMELESS = "Lip-Sync"
 """Clip name where none is given."""
 
@@ -91,10 +91,11 @@ def apply_motion(
 
     A line of the name `clip` gets another take; its live controls and hand edits stay.
 
-    mode: "named" (shapes as they come), "compact" (as few as hold 0.05 mm) or "every frame";
-        it is "named" where teeth or a tongue follow the named keys, and the result says so.
+    mode: "named" (controls, and correctives that they drive), "exact" (the same with a key on
+        every frame, and details), "compact" (as few as hold 0.05 mm) or "every frame"; it is
+        "named" where teeth or a tongue follow the named keys, and the result says so.
     start_frame: scene frame, whole or not, of the sound's first sample.
-    tolerance: millimetres that thinning the keys may cost; 0 keeps a key for every frame.
+    tolerance: millimetres that the lips may stray for few keys; 0 keeps a key for every frame.
     nla: give the clip an action of its own on an NLA track.
     adjustments: live controls; None for those that the line has, or as generated.
     reuse: drive shape keys that the user already has under our names, instead of making others.
@@ -193,7 +194,7 @@ def _again(
         storage.put_edits(key, record.take, Edits())
     else:
         _keep_edits(obj, index, clip, scene)
-        if record.mode != "named" and "shown" not in changes:
+        if record.mode not in ("named", "exact") and "shown" not in changes:
             spared = edits.changed(key, index, clip)
     for name, value in changes.items():
         setattr(record, name, value)

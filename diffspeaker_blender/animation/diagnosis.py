@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import bpy
 import numpy as np
 
-from ..character import head
+from ..character import drivers, head
 from ..errors import Finding
 from . import actions as curves
 from . import storage
@@ -131,7 +131,11 @@ def _key_reasons(key: Any, record: storage.Clip) -> list[Finding]:
                              blocking=False))  # fmt: skip
     data = key.animation_data
     paths = {curves.path_of(block.name): block.name for block in blocks}
-    driven = [paths[d.data_path] for d in (data.drivers if data else ()) if d.data_path in paths]
+    driven = [
+        paths[d.data_path]
+        for d in (data.drivers if data else ())
+        if d.data_path in paths and not drivers.is_ours(key, d.driver)
+    ]
     if driven:
         found.append(Finding("driven", f"{_some(driven)} set by a driver, which wins over keys.",
                              "remove-drivers", "Remove These Drivers"))  # fmt: skip
@@ -301,5 +305,9 @@ def _unmute_curves(key: Any, index: Any, names: set[str]) -> None:
 
 def _remove_drivers(key: Any, _index: Any, names: set[str]) -> None:
     paths = {curves.path_of(name) for name in names}
-    for driver in [d for d in key.animation_data.drivers if d.data_path in paths]:
+    for driver in [
+        d
+        for d in key.animation_data.drivers
+        if d.data_path in paths and not drivers.is_ours(key, d.driver)
+    ]:
         key.animation_data.drivers.remove(driver)

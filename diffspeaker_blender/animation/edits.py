@@ -63,7 +63,7 @@ def lift(key: Any, index: Index, clip: str, fps: float, unit: float) -> Edits:
     """
     record = index.clips[clip]
     layer = storage.get_edits(key, record.take)
-    names = changed(key, index, clip) if record.mode == "named" else ()
+    names = changed(key, index, clip) if record.mode in ("named", "exact") else ()
     bag = bag_of(key, record, clip) if names else None
     if bag is None:
         return layer
@@ -217,12 +217,10 @@ def _as_1_0_0_wrote(
     motion = storage.get_motion(key, record)
     if motion is None:
         return {}
-    shaped = keys.shape(motion, recipe_of(record, fps, unit))
+    shaped = keys.shape(motion, replace(recipe_of(record, fps, unit), tolerance=0.0))
     found = {}
-    for column, name in enumerate(record.keys[: shaped.keep.shape[1]]):
-        rows = np.flatnonzero(shaped.keep[:, column])
-        written = np.zeros((len(rows), KEY), np.float32)
-        written[:, 0], written[:, 1] = shaped.frames[rows], shaped.placed.weights[rows, column]
-        written[:, 6] = edits.LINEAR
+    for name, column in zip(record.keys, shaped.curves, strict=False):
+        written = np.zeros((len(column), KEY), np.float32)
+        written[:, :2], written[:, 6] = column[:, :2], edits.LINEAR
         found[name] = written
     return found

@@ -13,19 +13,20 @@ from typing import Any
 import bpy
 import numpy as np
 
-from ..character import head
+from ..character import drivers, head
 from ..motion import keys as shaping
 from ..motion.edits import Edits
+from ..motion.groups import group_of, order_of
 from ..motion.keys import Recipe, Shaped
 from ..motion.motion import Motion
 from ..sound.sources import scene_fps
 from . import actions, storage
 from .storage import Clip, Index
 
-EASE_SECONDS = 0.1
+EASE_SECONDS = 0.27
 """Time in which the face comes from rest before a clip, and returns to it afterwards."""
 _LONGEST_NAME = 63  # bytes; Blender cuts longer ones
-_NOTHING = np.empty((0, 2), np.float32)
+_NOTHING = np.empty((0, 3), np.float32)
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def write(
     recipe = recipe_of(record, fps, head.millimetres(obj, scene), layer)
     if shaped is None or not shaped.serves(motion, recipe):
         shaped = shaping.shape(motion, recipe)
-    placed, frames, keep = shaped.placed, shaped.frames, shaped.keep
+    placed, frames = shaped.placed, shaped.frames
     names = _put_shapes(obj, index, clip, placed, motion, reuse)
     _widen(key, names, placed)
     former = (record.span[0], record.span[1], record.ease)
@@ -74,7 +75,8 @@ def write(
         key, clip, nla=record.nla, name=action_name or f"{obj.name} Lip-Sync"
     )
     record.nla, record.action, record.keys = bool(track), action.name, list(names)
-    total = _put_curves(key, bag, index, clip, placed, frames, keep, former, had, spared)
+    drivers.put(key, names, placed)
+    total = _put_curves(key, bag, index, clip, shaped, former, had, spared)
     if track:
         first, last = record.span
         actions.place_strip(key, clip, action, first - record.ease, last + record.ease)
@@ -105,13 +107,14 @@ def _put_shapes(
     basis = np.empty(3 * len(obj.data.vertices), np.float32)
     key.reference_key.points.foreach_get("co", basis)
     same = placed.shapes is motion.shapes
-    names: list[str] = []
-    for k, wanted in enumerate(placed.names):
+    names: dict[int, str] = {}
+    for k in sorted(range(len(placed.names)), key=lambda k: order_of(placed.names[k])):
+        wanted = placed.names[k]
         one = record.hashes[k] if same else storage.shape_hash(placed.shapes[k])
         alike = _is_there(key, wanted, basis, placed.shapes[k])
         ours = head.GIVEN in key and wanted in key.key_blocks and wanted not in index.keys
         there = reuse or alike or ours
-        name, needs_shape = _key_for(key, index, clip, wanted, one, there, names)
+        name, needs_shape = _key_for(key, index, clip, wanted, one, there, list(names.values()))
         if ours and name == wanted and not alike:  # the head is from another version of the rig
             key.key_blocks[name].points.foreach_set("co", basis + placed.shapes[k].ravel())
         if not name:
@@ -121,9 +124,9 @@ def _put_shapes(
         if needs_shape:
             key.key_blocks[name].points.foreach_set("co", basis + placed.shapes[k].ravel())
             index.keys[name] = [wanted, one]
-        names.append(name)
+        names[k] = name
     obj.active_shape_key_index = active
-    return names
+    return [names[k] for k in range(len(names))]
 
 
 def _key_for(
@@ -183,9 +186,7 @@ def _put_curves(
     bag: Any,
     index: Index,
     clip: str,
-    placed: Motion,
-    frames: Any,
-    keep: Any,
+    shaped: Shaped,
     former: tuple[float, float, float],
     had: set[str],
     spared: tuple[str, ...],
@@ -194,19 +195,20 @@ def _put_curves(
     record = index.clips[clip]
     first, last = record.span
     written, total = {}, 0
-    for k, name in enumerate(record.keys):
+    names = shaped.placed.names
+    for k in sorted(range(len(names)), key=lambda k: order_of(names[k])):
+        name, fresh = record.keys[k], shaped.curves[k]
         if name in spared:
             written[name] = record.written.get(name, 0)
             continue
-        rows = np.flatnonzero(keep[:, k])
-        fresh = np.stack([frames[rows], placed.weights[rows, k]], 1).astype(np.float32)
         if not np.any(np.abs(fresh[:, 1]) > 1e-6):
             fresh = fresh[:0]
         rests = _rests(index, clip, name, bool(len(fresh)))
         drop = [(first, last), *([_reach(former, rests)] if name in had else [])]
-        if actions.write_keys(bag, name, fresh, drop, rests) is None:
+        curve = actions.write_keys(bag, name, fresh, drop, rests, group_of(names[k]))
+        if curve is None and not drivers.drives(key, name):
             key.key_blocks[name].value = 0.0
-        written[name], total = actions.checksum(fresh), total + len(fresh)
+        written[name], total = actions.checksum(fresh[:, :2]), total + len(fresh)
     record.written = written
     if not record.nla:
         for name in [n for n in index.keys if n not in record.keys]:
@@ -325,6 +327,7 @@ def drop_unused(obj: Any, index: Index) -> int:
             curve = bag.fcurves.find(actions.path_of(name)) if bag is not None else None
             if bag is not None and curve is not None:
                 bag.fcurves.remove(curve)
+        drivers.release(key, name)
         obj.shape_key_remove(block)
         removed += 1
     if active in key.key_blocks:

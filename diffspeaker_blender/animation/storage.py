@@ -81,9 +81,9 @@ class Clip:
     start_frame: float
     """Scene frame of the sound's first sample."""
     mode: str
-    """"named", "compact" or "every frame"."""
+    """"named", "exact", "compact" or "every frame"."""
     tolerance: float
-    """Millimetres that thinning may cost; 0 = every frame has its key."""
+    """Millimetres that the lips may stray for few keys; 0 = every frame has its key."""
     takes: list[Take] = field(default_factory=list)
     shown: int = 0
     """Place of the take that the curves show."""
@@ -207,6 +207,7 @@ def put_motion(key: Any, clip: Clip, motion: Motion) -> None:
         "start": motion.start,
         "control_names": motion.control_names,
         "region_names": motion.region_names,
+        "formulas": motion.formulas,
         "report": motion.report,
     }
     stream = io.BytesIO()
@@ -233,6 +234,7 @@ def get_motion(key: Any, clip: Clip, place: int | None = None) -> Motion | None:
         about = json.loads(str(found["about"]))
     about["control_names"] = tuple(about["control_names"])
     about["region_names"] = tuple(about["region_names"])
+    about["formulas"] = tuple(about.get("formulas", ()))  # version 1.0.0 had none
     return Motion(
         shapes=np.stack(shapes).reshape(len(shapes), -1, 3),
         names=tuple(take.names),

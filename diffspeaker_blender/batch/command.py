@@ -46,7 +46,7 @@ from .report import STATES, Report
 log = logging.getLogger(ADDON)
 
 ALL_WELL, LINE_FAILED, USAGE, NOT_STARTED = range(4)
-_MODES = {"named": "named", "compact": "compact", "frames": "every frame"}
+_MODES = {"named": "named", "exact": "exact", "compact": "compact", "frames": "every frame"}
 _FRAME = 1.0  # where a line begins on the timeline
 
 
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=_number(int, 0, batch.LARGEST_SEED), default=0)
     parser.add_argument("--keys", default="named", choices=sorted(_MODES), help="form of the keys")
     parser.add_argument(
-        "--thin", type=_number(float, 0, 100), default=0.0, metavar="MM", help="0 keeps every key"
+        "--thin", type=_number(float, 0, 100), default=0.0, metavar="MM", help="0 keys every frame"
     )
     parser.add_argument("--intensity", type=_number(float, 0, 3), default=1.0)
     parser.add_argument(

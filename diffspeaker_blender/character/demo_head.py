@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 
 from ..errors import HeadError
 from ..files.arrays import read_npz
+from ..motion.groups import order_of
 from ..worker.client import package_root
+from . import drivers
 from .head import GIVEN
 
 Floats = NDArray[np.float32]
@@ -161,8 +163,12 @@ def _face(arrays: Arrays, home: Any) -> Any:
     home.objects.link(face)
     shapes = _shapes(arrays, "shape/", len(vertices))
     still = np.zeros_like(vertices)
-    _add_keys(face, vertices, {**shapes, **{n: still for n in TONGUE if n not in shapes}})
+    shapes |= {name: still for name in TONGUE if name not in shapes}
+    _add_keys(face, vertices, {name: shapes[name] for name in sorted(shapes, key=order_of)})
     mesh.shape_keys[GIVEN] = True
+    keys = {name: name for name in shapes}
+    for name, formula in arrays["formulas"].tolist():
+        drivers.drive(mesh.shape_keys, name, formula, keys)
     return face
 
 

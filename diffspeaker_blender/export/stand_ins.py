@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..animation import actions, storage
+from ..character import drivers
 
 _STILL = 1e-6
 
@@ -118,12 +119,17 @@ def _plain_values(
     data = key.animation_data
     if data is not None and (len(data.nla_tracks) or data.action_influence < 1):
         return None
-    drivers = {driver.data_path: driver for driver in data.drivers} if data else {}
-    playing, values = _curves(key), {}
-    for block in key.key_blocks[1:]:
+    driven = {driver.data_path: driver for driver in data.drivers} if data else {}
+    playing = _curves(key)
+    values: dict[str, NDArray[np.float32]] = {}
+    # Formulas come last: they read the values of the others.
+    blocks = sorted(key.key_blocks[1:], key=lambda block: actions.path_of(block.name) in driven)
+    for block in blocks:
         path = actions.path_of(block.name)
-        if path in drivers:
-            followed = _followed(drivers[path], known)
+        if path in driven:
+            followed = _followed(driven[path], known)
+            if followed is None:
+                followed = drivers.shown(key, driven[path].driver, values, len(frames))
             if followed is None:
                 return None
             shown = followed
@@ -133,7 +139,7 @@ def _plain_values(
             shown = np.full(len(frames), block.value)
         shown = np.clip(shown, block.slider_min, block.slider_max)
         values[block.name] = np.asarray(0 * shown if block.mute else shown, np.float32)
-    return values
+    return {block.name: values[block.name] for block in key.key_blocks[1:]}
 
 
 def _evaluated(curve: Any, frames: NDArray[Any]) -> NDArray[Any]:
@@ -141,8 +147,8 @@ def _evaluated(curve: Any, frames: NDArray[Any]) -> NDArray[Any]:
     keys = actions.read_keys(curve)
     kinds = np.empty(len(keys), np.int32)
     curve.keyframe_points.foreach_get("interpolation", kinds)
-    straight = curve.extrapolation == "CONSTANT" and not len(curve.modifiers)
-    if straight and np.all(kinds[:-1] == actions.LINEAR):
+    held = curve.extrapolation == "CONSTANT" and not len(curve.modifiers)
+    if held and np.all(kinds[:-1] == actions.LINEAR):
         return np.asarray(np.interp(frames, keys[:, 0], keys[:, 1]))
     return np.array([curve.evaluate(int(frame)) for frame in frames])
 
@@ -291,7 +297,8 @@ def _rebake(twin: Any, baked: Baked, first: int, mirrored: list[str], made: list
         block.slider_min = min(block.slider_min, float(column.min()))
         block.value = float(column[0])
         if baked.moving[k]:
-            keys = np.stack([frames, column], 1).astype(np.float32)
+            straight = np.full(len(column), np.nan)
+            keys = np.stack([frames, column, straight], 1).astype(np.float32)
             actions.write_keys(bag, name, keys, [], [])
 
 

@@ -29,7 +29,13 @@ from ..worker.schedule import Task
 from . import lines, live
 from .lines import ANY_LINE, Wanted
 
-MODES = {"NAMED": "named", "COMPACT": "compact", "FRAMES": "every frame", "CACHE": "cache"}
+MODES = {
+    "NAMED": "named",
+    "EXACT": "exact",
+    "COMPACT": "compact",
+    "FRAMES": "every frame",
+    "CACHE": "cache",
+}
 """What is chosen → how keys are made, in the words of `animation`."""
 
 
@@ -39,7 +45,7 @@ class Form:
 
     mode: "named", "compact", "every frame" or "cache".
     nla: in an action of its own on an NLA track.
-    tolerance: millimetres that thinning may cost; 0 keeps every key.
+    tolerance: millimetres that the lips may stray for few keys; 0 keys every frame.
     intensity: strength of the whole result.
     """
 
@@ -322,7 +328,7 @@ def _task(
         gate=None if chosen.gate else False,  # None: as fits the model
         seed=chosen.seed,
         tolerance=chosen.tolerance,
-        detail=chosen.detail,
+        detail=chosen.output != "NAMED",
         device=machine.get().device,
         keep=None if keep is None else str(folder / "keep.npz"),
     )

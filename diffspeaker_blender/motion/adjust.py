@@ -1,4 +1,4 @@
-"""Work on a finished motion: live controls, smoothing, thinner keys. Pure numpy, no model.
+"""Work on a finished motion: live controls, smoothing, other forms. Pure numpy, no model.
 
 Legend: `F` frames, `K` shapes, `V` vertices, `R` regions.
 """
@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .motion import CLOSED, Adjustments, Floats, Motion, closed_runs, closedness
+from .formulas import derived as derived_weights
+from .motion import CLOSED, Adjustments, Floats, Motion, closedness
 
 SMOOTHING_SECONDS = 0.05
 """Standard deviation of the averaging window at full smoothing."""
@@ -34,7 +35,6 @@ _PRESS = 0.4
 """How much of the lips' lead over the jaw the seal makes up for: the least that left no frame of a
 minute's p, b and m open by 0.1 mm, at any setting tried (jaw 0.01–2, lips 0.5–1.5)."""
 _LIPS = ("mouth", "lip", "tongue", "cheekPuff")
-_CHUNK = 256
 
 
 # -- live controls ----------------------------------------------------------------------------
@@ -57,6 +57,7 @@ def adjust(motion: Motion, adjustments: Adjustments) -> Motion:
     if unnamed and not np.all(field == 1):
         shapes = shapes.copy()
         shapes[unnamed] *= field[None, :, None]
+    weights = derived_weights(weights, motion.names, motion.formulas)
     if dense is not None:
         dense = dense + replace(motion, dense=None, weights=weights, shapes=shapes).offsets()
         dense -= replace(motion, dense=None).offsets()
@@ -173,6 +174,7 @@ def compact(motion: Motion, tolerance: float) -> Motion:
         weights=(weights / peak).astype(np.float32),
         shapes=shapes.astype(np.float32).reshape(low, -1, 3),
         names=tuple(f"speech.{k + 1:02d}" for k in range(low)),
+        formulas=(),
     )
 
 
@@ -209,101 +211,6 @@ def each_frame(motion: Motion, first: int) -> Motion:
         weights=np.eye(motion.frames, dtype=np.float32),
         shapes=motion.offsets(),
         names=tuple(f"frame.{first + row:04d}" for row in range(motion.frames)),
+        formulas=(),
         dense=None,
     )
-
-
-# -- thinner keys -----------------------------------------------------------------------------
-
-
-def thin(motion: Motion, tolerance: float, *, protect: NDArray[Any] | None = None) -> NDArray[Any]:
-    """Return keep (F, K) bool: the keys whose straight lines hold the motion within `tolerance`.
-
-    `tolerance` is the largest distance any vertex may stray at any row, in mesh units; it is
-    checked on the whole mesh, not estimated. Rows of shut lips, the row before and the row after
-    keep the keys of everything that moves the lips (`protect` (F,) bool replaces that choice); the
-    first and last row keep all.
-    """
-    rows = _beside_closures(motion) if protect is None else np.asarray(protect, bool)
-    forced = rows[:, None] & np.array([not n.startswith(_UPPER) for n in motion.names], bool)
-    forced[[0, -1]] = True
-    reach = np.sqrt(np.einsum("kvc,kvc->kv", motion.shapes, motion.shapes).max(1, initial=0.0))
-    moving = reach * np.abs(motion.weights).max(0, initial=0.0) > 1e-3 * tolerance
-    # Errors of different curves seldom add up at one vertex: start generous, then mend what fails.
-    allowed = 0.5 * tolerance / np.maximum(reach, 1e-12)
-    keep = _longest_lines(motion.weights, allowed, forced)
-    keep[1:-1, ~moving] = False
-    for _ in range(40):
-        change = replay(motion.weights, keep) - motion.weights
-        failed = _strays(change, motion.shapes, tolerance)
-        if not failed.any():
-            break
-        # Mend in the failed rows the curves that matter there, the worst row of each run first.
-        matter = np.abs(change) * reach
-        worst = matter >= 0.25 * matter.max(1, keepdims=True)
-        keep |= failed[:, None] & worst & (np.abs(change) > 0)
-    else:
-        keep[failed] = True
-    return keep
-
-
-def _beside_closures(motion: Motion) -> NDArray[Any]:
-    """Return the rows (F,) bool of shut lips that begin, end or are short, and their neighbours.
-
-    Inside a long rest nothing has to be held exactly: its borders and the tolerance do it.
-    """
-    rows = np.zeros(motion.frames, bool)
-    longest = 0.25 * motion.fps
-    for first, last in closed_runs(closedness(motion)):
-        edges = [(first, last)] if last - first <= longest else [(first, first), (last, last)]
-        for begin, end in edges:
-            rows[max(begin - 1, 0) : end + 2] = True
-    return rows
-
-
-def _longest_lines(curves: Floats, allowed: Floats, forced: NDArray[Any]) -> NDArray[Any]:
-    """Return keep (F, K): walk all curves at once, each line as long as its error is allowed.
-
-    A line from the last key may end at a row while its slope lies inside the wedge that every row
-    between them leaves open (the swinging-door method of Bristol, US patent 4 669 097, expired).
-    """
-    frames, count = curves.shape
-    keep = np.zeros((frames, count), bool)
-    keep[0] = True
-    anchor = np.zeros(count, int)
-    value = curves[0].copy()
-    low, high = np.full(count, -np.inf), np.full(count, np.inf)
-    for row in range(1, frames):
-        slope = (curves[row] - value) / (row - anchor)
-        broken = (slope < low) | (slope > high)
-        broken |= forced[row - 1]
-        restart = broken & (anchor < row - 1)
-        keep[row - 1, restart] = True
-        anchor[broken] = row - 1
-        value[broken] = curves[row - 1, broken]
-        low[broken], high[broken] = -np.inf, np.inf
-        distance = row - anchor
-        low = np.maximum(low, (curves[row] - allowed - value) / distance)
-        high = np.minimum(high, (curves[row] + allowed - value) / distance)
-    return np.asarray(keep | forced)
-
-
-def replay(weights: Floats, keep: NDArray[Any]) -> Floats:
-    """Return what straight lines between the kept keys give at every row (F, K)."""
-    rows = np.arange(len(weights))
-    played = np.empty_like(weights)
-    for k in range(weights.shape[1]):
-        kept = np.flatnonzero(keep[:, k])
-        played[:, k] = np.interp(rows, kept, weights[kept, k])
-    return played
-
-
-def _strays(change: Floats, shapes: Floats, tolerance: float) -> NDArray[Any]:
-    """Return the rows (F,) bool in which a vertex is farther off than `tolerance`."""
-    flat = shapes.reshape(len(shapes), -1)
-    failed = np.zeros(len(change), bool)
-    for first in range(0, len(change), _CHUNK):
-        moved = (change[first : first + _CHUNK] @ flat).reshape(-1, shapes.shape[1], 3)
-        farthest = np.einsum("fvc,fvc->fv", moved, moved).max(1, initial=0.0)
-        failed[first : first + _CHUNK] = farthest > tolerance**2
-    return failed

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from ..errors import MotionError
 from ..files.arrays import read_npz
+from .formulas import derived as derived_weights
+from .formulas import words
 
 Floats = NDArray[np.float32]
 
@@ -74,6 +76,8 @@ class Motion:
     """(F,) gap between the inner lips over the distance of the outer eye corners."""
     dense: Floats | None = None
     """(F, V, 3) exact offsets, when they were asked for."""
+    formulas: tuple[str, ...] = ()
+    """(K,) what a corrective's weight follows from, "" for shapes of their own; or empty."""
     report: dict[str, Any] = field(default_factory=dict)
     """What the worker says about the run."""
 
@@ -126,21 +130,22 @@ def _from_arrays(arrays: dict[str, NDArray[Any]]) -> Motion:
         found = arrays.get(name)
         return None if found is None else np.ascontiguousarray(found, np.float32)
 
-    def words(name: str) -> tuple[str, ...]:
+    def texts(name: str) -> tuple[str, ...]:
         return tuple(str(word) for word in arrays.get(name, ()))
 
     report = json.loads(str(arrays["report"])) if "report" in arrays else {}
     return Motion(
         weights=np.ascontiguousarray(arrays["weights"], np.float32),
         shapes=np.ascontiguousarray(arrays["shapes"], np.float32),
-        names=words("names"),
+        names=texts("names"),
         fps=float(arrays["fps"]),
         controls=floats("controls"),
-        control_names=words("control_names"),
+        control_names=texts("control_names"),
         regions=floats("regions"),
-        region_names=words("region_names"),
+        region_names=texts("region_names"),
         opening=floats("opening"),
         dense=floats("offsets"),
+        formulas=texts("formulas"),
         report=report if isinstance(report, dict) else {},
     )
 
@@ -162,9 +167,28 @@ def _checked(motion: Motion, name: str) -> Motion:
         for rows in (motion.controls, motion.opening, motion.dense)
     ):
         problem = "its curves have different lengths"
+    elif len(motion.formulas) not in (0, shapes) or not _formulas_hold(motion):
+        problem = "its formulas are none"
     if problem:
         raise MotionError(f"The motion file {name} is damaged: {problem}.", "Generate it again.")
     return motion
+
+
+def _formulas_hold(motion: Motion) -> bool:
+    """Return whether every formula can be read and names shapes that have none themselves."""
+    own = {n for n, formula in zip(motion.names, motion.formulas, strict=False) if not formula}
+    try:
+        return all(own.issuperset(words(one)) for one in motion.formulas if one)
+    except ValueError:
+        return False
+
+
+def derived(motion: Motion) -> Motion:
+    """Return the motion with every corrective weighing what its formula says."""
+    if not any(motion.formulas):
+        return motion
+    weights = derived_weights(motion.weights, motion.names, motion.formulas)
+    return replace(motion, weights=weights)
 
 
 # -- closed lips ------------------------------------------------------------------------------
@@ -342,16 +366,3 @@ def travel(motion: Motion, scale: float = 1000.0) -> float:
         moved = (rows @ flat).reshape(len(rows), -1, 3)
         farthest = max(farthest, float(np.einsum("fvc,fvc->fv", moved, moved).max(initial=0.0)))
     return float(np.sqrt(farthest)) * scale
-
-
-def nonnegative(motion: Motion) -> Motion:
-    """Split each shape that is used below zero in two, "NAME" and "NAME.minus", both above zero."""
-    negative = np.flatnonzero((motion.weights < 0).any(0))
-    return replace(
-        motion,
-        weights=np.concatenate(
-            [np.maximum(motion.weights, 0), np.maximum(-motion.weights[:, negative], 0)], 1
-        ),
-        shapes=np.concatenate([motion.shapes, -motion.shapes[negative]]),
-        names=(*motion.names, *(f"{motion.names[k]}.minus" for k in negative)),
-    )

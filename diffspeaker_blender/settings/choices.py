@@ -44,12 +44,20 @@ OUTPUTS = (
     (
         "NAMED",
         "Named Controls",
-        "Write shape keys that an animator knows and can edit, such as jawOpen and mouthPucker. "
-        "Models that speak in vertices fall back to compact keys",
+        "Write shape keys that an animator knows and can edit, such as jawOpen and mouthPucker; "
+        "correctives follow them by drivers. Models that speak in vertices fall back to compact "
+        "keys",
+        0,
     ),
-    ("COMPACT", "Compact", "Write as few shape keys as hold the stated error"),
-    ("FRAMES", "Every Frame", "Write one exact shape key for each frame, for pipelines"),
-    ("CACHE", "Point Cache", "Write a PC2 point cache and a Mesh Cache modifier, for film"),
+    (
+        "EXACT",
+        "Exact",
+        "Write the named controls on every frame, and detail shapes for what they miss",
+        4,
+    ),
+    ("COMPACT", "Compact", "Write as few shape keys as hold the stated error", 1),
+    ("FRAMES", "Every Frame", "Write one exact shape key for each frame, for pipelines", 2),
+    ("CACHE", "Point Cache", "Write a PC2 point cache and a Mesh Cache modifier, for film", 3),
 )
 DETAILS = (
     ("DEFAULT", "As Trained", "Use the sampler and steps that suit the model best"),
@@ -169,27 +177,23 @@ class Choices:
     output: EnumProperty(name="Output", description="Form of the result", items=OUTPUTS)
     tolerance: FloatProperty(
         name="Accuracy",
-        description="Largest error of compact keys and corrective shapes, on a life-size head",
+        description="Largest error of exact and compact keys, on a life-size head",
         default=0.05,
         min=0.001,
         soft_max=1.0,
         max=5.0,
         precision=3,
     )
-    detail: BoolProperty(
-        name="Correctives",
-        description="Add corrective shapes, so that closed lips meet exactly at any jaw opening",
-        default=True,
-    )
     thin: BoolProperty(
-        name="Thin Keys",
-        description="Leave out keys that the curve does not need; closures of p, b and m stay",
-        default=False,
+        name="Few Keys",
+        description="Set keys as an animator would, on extremes and holds, with curves between; "
+        "closures of p, b and m stay exact. Off keys every frame",
+        default=True,
     )
     thin_tolerance: FloatProperty(
         name="Within",
-        description="Largest movement that thinning may cause anywhere on a life-size head",
-        default=0.1,
+        description="How far the lips may stray for it, on a life-size head, at 95 of 100 frames",
+        default=0.5,
         min=0.01,
         max=5.0,
         precision=2,

@@ -95,11 +95,10 @@ class _Keys(_Child):
         layout, settings = self.prepared(), choices.settings(context)
         layout.prop(settings, "output")
         column = layout.column()
-        column.active = settings.output in {"NAMED", "COMPACT"}
+        column.active = settings.output in {"EXACT", "COMPACT"}
         column.prop(settings, "tolerance", text="Accuracy (mm)")
-        column.prop(settings, "detail")
-        column = layout.column(heading="Thin Keys")
-        column.active = settings.output in {"NAMED", "COMPACT"}
+        column = layout.column(heading="Few Keys")
+        column.active = settings.output == "NAMED"
         row = column.row(align=True)
         row.prop(settings, "thin", text="")
         sub = row.row()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from diffspeaker_blender.errors import MotionError
 from diffspeaker_blender.motion import adjust
 from diffspeaker_blender.motion import motion as motions_of
 from diffspeaker_blender.motion.motion import CLOSED, Adjustments, Motion, closedness, retime
-from tests.strategies import motions, scene_rates, talking, tolerances
+from tests.strategies import motions, scene_rates, talking
 
 
 def save(motion: Motion, path: Path, **extra: object) -> Path:
@@ -215,39 +214,6 @@ def test_offset_moves_the_motion_in_time() -> None:
     """A tenth of a second later is three frames later at 30 fps."""
     later = adjust.adjust(talking(2), Adjustments(offset=0.1))
     assert retime(later, 30.0, start_frame=1)[1][0] == 4
-
-
-@given(motion=motions(), tolerance=tolerances)
-@settings(max_examples=60, deadline=None)
-def test_thinning_holds_its_tolerance(motion: Motion, tolerance: float) -> None:
-    """No vertex strays farther than stated, at any row; closures keep their exact pose."""
-    keep = adjust.thin(motion, tolerance)
-    played = adjust.replay(motion.weights, keep)
-    error = np.linalg.norm(replace(motion, weights=played - motion.weights).offsets(), axis=2)
-    assert error.max() <= tolerance * 1.001
-    short = [run for run in motions_of.closed_runs(closedness(motion)) if run[1] - run[0] < 5]
-    for first, last in short:
-        span = slice(first, last + 1)
-        np.testing.assert_array_equal(played[span, :4], motion.weights[span, :4])  # not the brows
-
-
-def test_thinning_thins() -> None:
-    """Half a millimetre leaves well under half of a smooth clip's keys, quickly."""
-    motion = talking(9, frames=1800, closures=(100, 200, 300), vertices=300, hurry=0.4)
-    began = time.perf_counter()
-    keep = adjust.thin(motion, 0.5e-3)
-    assert time.perf_counter() - began < 2.0
-    assert keep.mean() < 0.5
-
-
-def test_nonnegative_split_is_exact() -> None:
-    """The two halves of a split shape give the same offsets, without negative weights."""
-    motion = talking(4)
-    signed = replace(motion, weights=motion.weights - 0.3)
-    split = motions_of.nonnegative(signed)
-    assert split.weights.min() >= 0
-    assert "jawOpen.minus" in split.names
-    np.testing.assert_allclose(split.offsets(), signed.offsets(), atol=1e-6)
 
 
 def test_travel_is_the_farthest_vertex() -> None:

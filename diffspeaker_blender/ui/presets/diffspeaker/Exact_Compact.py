@@ -4,5 +4,3 @@ scene = getattr(bpy.context, "sequencer_scene", None) or bpy.context.scene
 settings = scene.diffspeaker
 settings.output = "COMPACT"
 settings.tolerance = 0.05
-settings.detail = True
-settings.thin = False

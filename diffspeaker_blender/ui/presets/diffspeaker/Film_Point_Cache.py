@@ -3,5 +3,3 @@ import bpy
 scene = getattr(bpy.context, "sequencer_scene", None) or bpy.context.scene
 settings = scene.diffspeaker
 settings.output = "CACHE"
-settings.detail = True
-settings.thin = False

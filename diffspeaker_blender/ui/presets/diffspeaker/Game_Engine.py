@@ -3,6 +3,5 @@ import bpy
 scene = getattr(bpy.context, "sequencer_scene", None) or bpy.context.scene
 settings = scene.diffspeaker
 settings.output = "NAMED"
-settings.detail = False
 settings.thin = True
-settings.thin_tolerance = 0.2
+settings.thin_tolerance = 0.3
