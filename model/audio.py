@@ -211,6 +211,27 @@ def _warnings(name: str, mixed: _Mixed, rate: int) -> tuple[str, ...]:
     return tuple(found)
 
 
+def quiet_hops(samples: Array, shortest: float) -> NDArray[np.bool_]:
+    """Return for every 10 ms whether it lies in a quiet stretch of at least `shortest` seconds."""
+    hop = RATE // 100
+    hops = max(1, -(-len(samples) // hop))
+    padded = _fit(samples - samples.mean(dtype=np.float64).astype(np.float32), hops * hop)
+    level = np.sqrt(np.square(padded.reshape(hops, hop)).mean(axis=1) + 1e-20)  # RMS each 10 ms
+    loud, floor = np.percentile(level, 95), np.percentile(level, 10)
+    threshold = max(3e-4, min(loud * 10 ** (-30 / 20), floor * 2))
+    if loud < 1e-3:  # -60 dBFS: nobody speaks
+        threshold = np.inf
+    return _long_runs(level < threshold, max(1, round(shortest * 100)))
+
+
+def pauses(samples: Array, shortest: float = 0.1) -> list[tuple[float, float]]:
+    """Return the quiet stretches (start, end) in seconds."""
+    if not len(samples):
+        return []
+    edges = np.flatnonzero(np.diff(np.pad(quiet_hops(samples, shortest), 1).astype(np.int8)))
+    return [(start / 100, stop / 100) for start, stop in edges.reshape(-1, 2)]
+
+
 def gate(samples: Array, *, shortest: float = 0.35, fade: float = 0.05) -> tuple[Array, float]:
     """Silence the pauses: return the gated samples and the share of time that is silent, 0..1.
 
@@ -220,14 +241,8 @@ def gate(samples: Array, *, shortest: float = 0.35, fade: float = 0.05) -> tuple
     or m is much shorter and stays.
     """
     hop = RATE // 100
-    hops = max(1, -(-len(samples) // hop))
-    padded = _fit(samples - samples.mean(dtype=np.float64).astype(np.float32), hops * hop)
-    level = np.sqrt(np.square(padded.reshape(hops, hop)).mean(axis=1) + 1e-20)  # RMS each 10 ms
-    loud, floor = np.percentile(level, 95), np.percentile(level, 10)
-    threshold = max(3e-4, min(loud * 10 ** (-30 / 20), floor * 2))
-    if loud < 1e-3:  # -60 dBFS: nobody speaks
-        threshold = np.inf
-    quiet = _long_runs(level < threshold, max(1, round(shortest * 100)))
+    quiet = quiet_hops(samples, shortest)
+    hops = len(quiet)
     reach = max(1, round(fade * 100))
     kernel = np.ones(2 * reach + 1) / (2 * reach + 1)
     grown = np.convolve(np.pad(~quiet, reach, mode="edge"), kernel, "valid")  # 0 in, 1 out

@@ -151,17 +151,17 @@ def largest_move(weights: Array, shapes: Array) -> float:
     return float(np.sqrt(largest))
 
 
-def resample(curves: Array, fps: float, target: float, frames: int) -> Array:
-    """Return curves (F, N) at `fps` as (frames, N) at `target`, without overshoot.
+def resample(curves: Array, fps: float, target: float, frames: int, start: float = 0.0) -> Array:
+    """Return curves (F, N) at `fps` from `start` seconds as (frames, N) at `target`, no overshoot.
 
     A monotone cubic through the samples (Fritsch & Carlson 1980, harmonic-mean slopes of Fritsch &
     Butland 1984): a value between two frames stays between their values, so lips that are shut stay
-    shut. Beyond the last frame the last value holds.
+    shut. Before the first frame and beyond the last their values hold.
     """
     curves = np.asarray(curves, np.float32)
-    if len(curves) == 1 or (fps == target and frames == len(curves)):
+    if len(curves) == 1 or (fps == target and frames == len(curves) and not start):
         return np.ascontiguousarray(np.resize(curves, (frames, curves.shape[1])), np.float32)
-    where = np.minimum(np.arange(frames) * (fps / target), len(curves) - 1)
+    where = np.clip(np.arange(frames) * (fps / target) + start * fps, 0, len(curves) - 1)
     left = np.minimum(where.astype(int), len(curves) - 2)
     t = (where - left).astype(np.float32)[:, None]
     slope = _monotone_slopes(curves)

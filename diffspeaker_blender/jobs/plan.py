@@ -325,6 +325,8 @@ def _task(
         sampler=None if chosen.sampler == "DEFAULT" else chosen.sampler,
         guidance=chosen.guidance or None,
         expression=chosen.expression,
+        rest=chosen.rest,
+        lead=chosen.lead / audio.scene_fps(scene),
         gate=None if chosen.gate else False,  # None: as fits the model
         seed=chosen.seed,
         tolerance=chosen.tolerance,

@@ -154,6 +154,32 @@ class Choices:
         max=1.0,
         subtype="FACTOR",
     )
+    rest: FloatProperty(
+        name="Rest",
+        description=(
+            "How soon a pause shuts the lips: at 0 they stay parted but in a long silence, at 1 "
+            "every pause shuts them. People are in the middle: apart between words and in half of "
+            "the pauses over half a second, together in those over a second"
+        ),
+        default=0.5,
+        min=0.0,
+        max=1.0,
+        subtype="FACTOR",
+    )
+    lead: FloatProperty(
+        name="Lead",
+        description=(
+            "Frames by which the face moves before the sound. 0 is when people's faces move; "
+            "animators often like one frame early, so that a shape is seen before it is heard"
+        ),
+        default=0.0,
+        min=-10.0,
+        max=10.0,
+        soft_min=-3.0,
+        soft_max=3.0,
+        step=50,
+        precision=1,
+    )
     gate: BoolProperty(
         name="Quiet Pauses",
         description="Take the noise between words for silence, so that the mouth rests there",

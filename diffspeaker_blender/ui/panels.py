@@ -79,6 +79,8 @@ class _Performance(_Child):
         layout, settings = self.prepared(), choices.settings(context)
         layout.prop(settings, "intensity")
         layout.prop(settings, "expression")
+        layout.prop(settings, "rest")
+        layout.prop(settings, "lead")
         layout.prop(settings, "seed")
         layout.prop(settings, "gate")
         column = layout.column(align=True)

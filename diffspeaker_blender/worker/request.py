@@ -30,6 +30,10 @@ class SpeechRequest:
     """Guidance against silent speech; None for the model's own."""
     expression: float = 1.0
     """Share of what is no speech: blinks, brows, gaze."""
+    rest: float = 0.5
+    """How soon a pause shuts the lips: 0 only a long silence, 1 every pause, 0.5 as people do."""
+    lead: float = 0.0
+    """Seconds by which the face moves before the sound."""
     gate: bool | None = None
     """Silence pauses before listening; None as fits the model."""
     seed: int = 0

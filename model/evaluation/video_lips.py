@@ -1,9 +1,6 @@
 """Compare predicted lips with lips measured from video: `python -m model evaluate --lips FOLDER`.
 
-A folder holds, for every recording, ``NAME.wav``, ``NAME.npz`` (``fps``, ``inner``: opening between
-the inner lips, ``width``: distance of the mouth's corners, both over the distance of the outer
-corners of the eyes, ``offset_ms``: video time = audio time + offset) and, where phones are known,
-``NAME.phones.json``.
+What a folder holds is said in `measured.py`.
 
 Beside the model stand three rows that frame it: the logarithm of the sound's energy, our gestures
 on the true phones (`coarticulation.py`), and the real lips themselves.
@@ -11,9 +8,7 @@ on the true phones (`coarticulation.py`), and the real lips themselves.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,9 +19,10 @@ import soundfile
 from ..errors import ConfigError
 from ..phones.coarticulation import speech_curves
 from ..phones.mouth_opening import mouth_width
-from ..phones.phonemes import BILABIALS, OPEN_VOWELS, Phone, sound_of
+from ..phones.phonemes import BILABIALS, OPEN_VOWELS, sound_of
 from ..rig.controls import INDEX
 from ..rig.rig import Rig
+from .measured import Recording, read
 
 Array = npt.NDArray[np.float64]
 
@@ -34,8 +30,6 @@ LAGS = np.arange(-0.060, 0.0601, 0.010)
 """Seconds by which predictions are moved to find the best lag; positive: they were early."""
 SHUT = 0.2
 """Lips count as shut below this part of the recording's own wide opening (95th percentile)."""
-FAULTY_OFFSET = 100.0
-"""Milliseconds; a larger stated offset is a measuring fault and taken as 0."""
 
 
 class Lips(NamedTuple):
@@ -48,55 +42,6 @@ class Lips(NamedTuple):
 
 Predict = Callable[[Array, int], Lips]
 """From samples (n,) and their rate in Hz to lips."""
-
-
-@dataclass(frozen=True)
-class Recording:
-    """One clip: sound, measured lips at ``times`` (seconds of the sound), phones where known."""
-
-    name: str
-    samples: Array
-    rate: int
-    times: Array
-    opening: Array
-    width: Array
-    phones: tuple[Phone, ...]
-
-
-def read(folder: Path) -> list[Recording]:
-    """Return every recording of a folder.
-
-    Raises:
-        ConfigError: there is none, or one cannot be read.
-    """
-    found = [read_recording(path) for path in sorted(Path(folder).glob("*.npz"))]
-    if not found:
-        raise ConfigError(
-            f"{folder} has no measured lips.", hint="It needs NAME.npz beside NAME.wav."
-        )
-    return found
-
-
-def read_recording(path: Path) -> Recording:
-    """Read one recording by its ``.npz``."""
-    try:
-        samples, rate = soundfile.read(path.with_suffix(".wav"), always_2d=True)
-        with np.load(path) as arrays:
-            fps, offset = float(arrays["fps"]), float(arrays["offset_ms"])
-            opening, width = (arrays[name].astype(np.float64) for name in ("inner", "width"))
-    except (OSError, KeyError, ValueError, soundfile.LibsndfileError) as error:
-        raise ConfigError(f"{path} or its sound cannot be read: {error}.") from error
-    times = np.arange(len(opening)) / fps - (0.0 if abs(offset) > FAULTY_OFFSET else offset / 1000)
-    return Recording(path.stem, samples.mean(1), rate, times, opening, width, read_phones(path))
-
-
-def read_phones(path: Path) -> tuple[Phone, ...]:
-    """Return the phones beside a recording's ``.npz``; none where there is no such file."""
-    listing = path.with_suffix(".phones.json")
-    if not listing.is_file():
-        return ()
-    words = json.loads(listing.read_text(encoding="utf-8"))["words"]
-    return tuple(Phone(*phone) for word in words for phone in word[3])
 
 
 # --- who predicts ------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from ..progress import Watch
 from ..rig.controls import BLINK, CONTROLS, gains
 from ..rig.head_files import metres
 from .inpainting import read_keep
+from .rest import rest_lips, shut
 
 if TYPE_CHECKING:
     from ..network.engines.engine import Engine
@@ -40,6 +41,8 @@ def fit_controls(
     """
     names = engine.spec.control_names
     own = complete_blinks(sampled.motion(), names, fps)
+    level = shut(np.arange(len(own)) / fps, sampled.pauses, request.rest)
+    own = rest_lips(own, names, level)
     own = shade(own, names, request.intensity, request.expression)
     if request.keep is not None:
         own = read_keep(request.keep, names).to(len(own), fps).hook()(own)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,8 +52,11 @@ def generate(
     speech, samples, silent = _hear(request, course)
     engine, sampled = _animate(request, session, samples, course)
     frames, fps = _timing(request, engine, speech.duration)
+    if wants_gate(request):
+        sampled = replace(sampled, pauses=tuple(audio.pauses(speech.samples)))
     with course.stage("Fitting the head") as tell:
-        motion = _fit(request, session, engine, sampled.to(frames, fps), fps, tell)
+        moved = sampled.to(frames, fps, request.lead)
+        motion = _fit(request, session, engine, moved, fps, tell)
         tell(0.9)
     report = _report(request, engine, sampled, motion, course)
     report |= {"duration": speech.duration, "silent_share": round(silent, 3)}

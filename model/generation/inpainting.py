@@ -41,14 +41,14 @@ class Keep:
     fps: float
     """Frames a second; frame i is at i / fps."""
 
-    def to(self, frames: int, fps: float) -> Keep:
-        """Return the same values at another rate, exactly `frames` long; beyond, all is free."""
-        if fps == self.fps and frames == len(self.known):
+    def to(self, frames: int, fps: float, start: float = 0.0) -> Keep:
+        """Return the values from `start` seconds at another rate, `frames` long; beyond is free."""
+        if fps == self.fps and frames == len(self.known) and not start:
             return self
-        where = np.round(np.arange(frames) * (self.fps / fps)).astype(int)
-        inside = where < len(self.known)
-        mask = self.mask[np.minimum(where, len(self.known) - 1)] & inside[:, None]
-        return Keep(resample(self.known, self.fps, fps, frames), mask, fps)
+        where = np.round(np.arange(frames) * (self.fps / fps) + start * self.fps).astype(int)
+        inside = (where >= 0) & (where < len(self.known))
+        mask = self.mask[np.clip(where, 0, len(self.known) - 1)] & inside[:, None]
+        return Keep(resample(self.known, self.fps, fps, frames, start), mask, fps)
 
     def scaled(self, factor: Array, offset: Array) -> Keep:
         """Return known · factor + offset, one of each a channel (C,)."""

@@ -37,6 +37,11 @@ class GenerateRequest:
     """0..1, how much of the non-verbal motion (blinks, brows, gaze) is kept."""
     intensity: float = 1.0
     """Factor on the whole motion; lips that must close still do."""
+    rest: float = 0.5
+    """0..1, how soon a pause shuts the lips: 0 only a long silence, 1 every pause, 0.5 as people
+    do. For models of controls, and where pauses are silenced."""
+    lead: float = 0.0
+    """Seconds by which the face moves before the sound."""
     gate: bool | None = None
     """Silence pauses and noise floors before listening; None: for control models only, because the
     published ones must hear what the published program hears."""
@@ -63,6 +68,8 @@ class GenerateRequest:
         _between("fps", self.fps, 1, 1000)
         _between("intensity", self.intensity, 0, 10)
         _between("expression", self.expression, 0, 2)
+        _between("rest", self.rest, 0, 1)
+        _between("lead", self.lead, -5, 5)
         _between("guidance", self.guidance, -10, 10)
         _between("tolerance", self.tolerance, 1e-4, 100)
         _between("seed", self.seed, 0, 2**63 - 1)
@@ -153,7 +160,7 @@ def _optional(check: Any) -> Any:
 _FIELD_CHECKS: dict[str, Any] = {
     **dict.fromkeys(("audio", "output", "checkpoint", "device"), _text),
     **dict.fromkeys(("face", "sampler", "keep"), _optional(_text)),
-    **dict.fromkeys(("expression", "intensity", "tolerance"), _number),
+    **dict.fromkeys(("expression", "intensity", "tolerance", "rest", "lead"), _number),
     **dict.fromkeys(("guidance", "fps"), _optional(_number)),
     **dict.fromkeys(("detail", "dense"), _flag),
     "gate": _optional(_flag),

@@ -24,6 +24,7 @@ from ..network.sampling import draw
 from ..progress import Watch
 from ..rig.controls import EXPRESSIVE, gains
 from .inpainting import Keep, read_keep
+from .rest import Span
 
 if TYPE_CHECKING:
     from ..network.spec import ModelSpec
@@ -45,6 +46,7 @@ class Sampled:
 
     features (F, D)   weight (C, D)   bias (C,)   fps, the rate at which frame i is i / fps seconds
     seams             how the windows' joints compare with the rest (empty for one window)
+    pauses            quiet stretches (start, end) of the sound, in seconds
     """
 
     features: Array
@@ -52,14 +54,17 @@ class Sampled:
     bias: Array
     fps: float
     seams: dict[str, Any]
+    pauses: tuple[Span, ...] = ()
 
     def motion(self) -> Array:
         """Return the motion (F, C)."""
         return self.features @ self.weight.T + self.bias
 
-    def to(self, frames: int, fps: float) -> Sampled:
-        """Return the same motion at another rate, and exactly `frames` long."""
-        return replace(self, features=resample(self.features, self.fps, fps, frames), fps=fps)
+    def to(self, frames: int, fps: float, lead: float = 0.0) -> Sampled:
+        """Return the same motion at another rate, exactly `frames` long, `lead` seconds earlier."""
+        features = resample(self.features, self.fps, fps, frames, lead)
+        pauses = tuple((start - lead, end - lead) for start, end in self.pauses)
+        return replace(self, features=features, fps=fps, pauses=pauses)
 
 
 def sizes(spec: ModelSpec) -> list[int]:
@@ -148,7 +153,7 @@ def kept(request: GenerateRequest, engine: Engine, frames: int) -> Keep | None:
     gain = gains(spec.control_names, request.intensity, request.expression)
     back = np.where(gain > 0, 1 / np.maximum(gain, 1e-6), 0.0)
     scale, mean = ends.scale, ends.mean
-    keep = read_keep(request.keep, spec.control_names).to(frames, spec.fps)
+    keep = read_keep(request.keep, spec.control_names).to(frames, spec.fps, -request.lead)
     return keep.scaled((back / scale).astype(np.float32), -mean / scale)
 
 

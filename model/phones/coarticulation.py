@@ -14,26 +14,42 @@ Three ideas, all deterministic:
 * The inner *opening* is a track of its own, in the unit in which lips are measured on video; jaw,
   lower and upper lip share it out.  So amplitude and timing can be fitted to real lips (`fit.py`).
 
-`phonemes.py` has the sounds' targets, `speaking.py` timing and styles, `gestures.py` the blending,
-`mouthshape.py` the sharing.
+`phonemes.py` has the sounds' targets, `styles.py` timing and manners, `gestures.py` the blending,
+`mouth_opening.py` the sharing, `lip_reading.py` what people add.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ..rig.controls import INDEX
 from .gestures import TRACKS, Array, Sounds, as_gestures, blend, contacts, smoothed
-from .lip_reading import bend
+from .lip_reading import bend, open_vowels, speaking
 from .mouth_opening import SPEECH_NAMES, as_controls
 from .nonverbal import LIFE_CONTROLS, life_curves
 from .phonemes import SILENCE, SOUNDS, VOWELS, Phone, sound_of
 from .styles import STYLES, TIMING, Manner, Timing, mixed_manner
 
-__all__ = ["LIFE_CONTROLS", "SPEECH_CONTROLS", "STYLES", "Phone", "life_curves", "speech_curves"]
+__all__ = [
+    "LIFE_CONTROLS", "SPEECH_CONTROLS", "STYLES", "Lips", "Phone", "life_curves", "speech_curves",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Lips:
+    """What is known of the lips of a clip beside its phones."""
+
+    curves: npt.NDArray[np.floating]
+    """(frames, 2): opening, 1 wide for this voice, and width, 1 usual for it."""
+    share: float
+    """How much of the result they decide, 0 to 1; the rest is the table's."""
+    seen: bool = False
+    """Measured on video, so right in pauses too; what is heard says nothing of those."""
+
 
 SPEECH_CONTROLS: tuple[int, ...] = tuple(INDEX[name] for name in SPEECH_NAMES)
 """Columns that `speech_curves` moves."""
@@ -47,16 +63,14 @@ def speech_curves(
     fps: float = 30.0,
     frames: int,
     style: str | Mapping[str, float] = "neutral",
-    heard: npt.ArrayLike | None = None,
-    share: float = 0.5,
+    lips: Lips | None = None,
     timing: Timing = TIMING,
     sounds: Sounds = SOUNDS,
 ) -> npt.NDArray[np.float32]:
     """Return control curves (frames, C) of lips, jaw and tongue; frame i is at ``i / fps`` seconds.
 
     ``samples`` (n,) at ``rate`` Hz give the loudness and may be empty.  The columns are those of
-    `CONTROLS`; all but `SPEECH_CONTROLS` stay 0.  ``heard`` (frames, 2), the opening and width
-    that a `LipReader` hears, takes its ``share`` of the result (see `hearing.py`).
+    `CONTROLS`; all but `SPEECH_CONTROLS` stay 0.  ``lips`` are what was seen or heard of them.
 
     Raises:
         StyleError: the style is unknown, or the mixture has no positive weight.
@@ -69,8 +83,10 @@ def speech_curves(
     tracks = {name: smoothed(blended[:, i], timing.smooth * fps) for i, name in enumerate(TRACKS)}
     tracks["jaw"] = smoothed(tracks["jaw"], timing.jaw_smooth * fps)
     touches = contacts(times, spoken, timing, fps, sounds)
-    if heard is not None:
-        tracks = bend(tracks, touches["seal"], heard, times, spoken, share)
+    if lips is not None:
+        trust = np.ones(frames) if lips.seen else speaking(times, spoken)
+        tracks = bend(tracks, touches["seal"], lips.curves, lips.share * trust, manner)
+    tracks["opening"] = open_vowels(tracks["opening"], times, spoken, manner)
     return as_controls(tracks, touches, manner)
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .phonemes import ROUNDED, SILENCE, TONGUE_STOPS, VOWELS, Aim, Phone
+from .phonemes import BILABIALS, ROUNDED, SILENCE, TONGUE_STOPS, VOWELS, Aim, Phone
 from .styles import Manner, Timing
 
 Array = npt.NDArray[np.float64]
@@ -69,7 +69,7 @@ def as_gestures(
     rows: list[Row] = []
     for place, (phone, gain) in enumerate(zip(phones, gains, strict=True)):
         if phone.name == SILENCE:
-            rows += silence_rows(phone, place + 1 < len(phones), sounds[SILENCE][0], timing)
+            rows += silence_rows(phones, place, sounds[SILENCE][0], timing)
             continue
         start = phone.start
         for aim in sounds[phone.name]:
@@ -107,16 +107,27 @@ def row_grips(row: Row, manner: Manner) -> list[float]:
     return [getattr(row.aim, grip) * factor for grip in GRIPS]
 
 
-def silence_rows(phone: Phone, speech_follows: bool, rest: Aim, timing: Timing) -> list[Row]:
-    """Return a silence's gestures: rest, then lips parted for the breath before speaking."""
+def silence_rows(phones: Sequence[Phone], place: int, rest: Aim, timing: Timing) -> list[Row]:
+    """Return a silence's gestures: lips parted in a short pause, shut in a long one.
+
+    What is shut already for a p, b or m stays shut; after a long silence the lips part once, for
+    the breath before speech.
+    """
+    phone = phones[place]
     length = phone.end - phone.start
-    if not speech_follows or length < 0.25:
+    inside = 0 < place < len(phones) - 1
+    before, after = phones[max(place - 1, 0)].name, phones[min(place + 1, len(phones) - 1)].name
+    parted = replace(rest, opening=timing.parted, jaw=2 * timing.parted, spread=0.0)
+    long = not inside or length >= timing.shut_pause
+    closure = after in BILABIALS or before in BILABIALS
+    if not long and not (closure and length >= timing.short_pause):
+        return [Row(parted, 1.0, phone.start, phone.end, SILENCE)]
+    if place + 1 == len(phones) or not long or length < timing.breath:
         return [Row(rest, 1.0, phone.start, phone.end, SILENCE)]
-    turn = phone.end - min(timing.breath, 0.6 * length)
-    ready = replace(rest, opening=timing.ready, jaw=2 * timing.ready, pucker=0.08, spread=0.0)
+    turn = phone.end - timing.breath
     return [
         Row(rest, 1.0, phone.start, turn, SILENCE),
-        Row(ready, 1.0, turn, phone.end, SILENCE),
+        Row(replace(parted, pucker=0.08), 1.0, turn, phone.end, SILENCE),
     ]
 
 
@@ -202,8 +213,8 @@ def seal_span(phones: Sequence[Phone], place: int, timing: Timing) -> Span:
         early = min(0.5 * (before.end - before.start), 0.05)
     on = phone.start - timing.shut_early - early
     off = max(phone.end - timing.part_early, phone.start - timing.shut_early + 0.04)
-    rise = float(np.clip(0.55 * (before.end - before.start), 0.045, 0.080))
-    fall = float(np.clip(0.45 * (after.end - after.start), 0.045, 0.080))
+    rise = float(np.clip(0.55 * (before.end - before.start), 0.035, 0.080))
+    fall = float(np.clip(0.45 * (after.end - after.start), 0.035, 0.080))
     return Span(rise, on, off, fall)
 
 

@@ -1,9 +1,8 @@
-"""Bend blended tracks towards lips that a reader heard in the sound itself.
+"""Bend blended tracks towards lips that were measured, or that a reader heard in the sound.
 
-A table knows what a sound wants; a reader trained on real lips (`lipreader.py`) hears how this
-voice says it: stress, haste, breath.  With table and reader both fitted to five GRID clips and
-scored on the sixth, in turn, the median correlation with the measured opening is 0.72 for the table
-and 0.79 for their mean.  Contacts stay the table's.
+A table knows what a sound wants; people show how it is said: how far, how late, how far between.
+Curves of the two are right about different things: their mean is closer to real lips than either
+(`docs/quality.md`).  Contacts stay the table's.
 """
 
 from __future__ import annotations
@@ -14,51 +13,70 @@ import numpy as np
 import numpy.typing as npt
 
 from .mouth_opening import FUNNEL_WIDTH, JAW_OPENING, PUCKER_WIDTH, SPREAD_WIDTH
-from .phonemes import SILENCE, Phone
+from .phonemes import SILENCE, VOWELS, Phone
+from .styles import MANNERS, Manner
 
 Array = npt.NDArray[np.float64]
 
-EDGE = 0.2  # seconds of a pause in which the reader still has a say
-PAUSE = 0.3  # seconds from which a silence is a pause
+WIDE = 0.175  # opening that people call wide: mean 90th percentile in speech of 15 people
+EDGE = 0.4  # seconds of a pause in which the reader still has a say
+PAUSE = 0.6  # seconds from which it has none in the middle
 WIDTH_SHARE = 0.8  # of the share; rounding is more the table's than opening is
 JAW_SHARE = 0.5  # of a change of opening that the jaw makes, the rest is the lips'
+LEAST_VOWEL = 0.045  # opening that the middle of a vowel reaches, however short
 
 
 def bend(
     tracks: Mapping[str, Array],
     seal: Array,
-    heard: npt.ArrayLike,
-    times: Array,
-    phones: Sequence[Phone],
-    share: float,
+    lips: npt.ArrayLike,
+    trust: Array,
+    manner: Manner,
 ) -> dict[str, Array]:
-    """Return tracks (F,) whose opening and width follow what was heard by ``share`` (0 to 1).
+    """Return tracks (F,) whose opening and width follow given lips as far as they are trusted.
 
-    ``heard`` (F, 2) holds opening and width in any scale: mean and spread are brought to the
-    table's own in this clip, so that styles and loudness keep their say.
+    ``lips`` (F, 2) holds the opening (1: wide for this voice) and the width (1: usual), ``trust``
+    (F,) goes from 0 to 1. The width's mean and spread are brought to the table's own.
     """
-    read = np.asarray(heard, np.float64)
-    trust = share * speaking(times, phones)
+    read = np.asarray(lips, np.float64)
     bent = dict(tracks)
     if (trust > 0).sum() < 3:
         return bent
-    lips = tracks["opening"] * (1 - seal)
-    change = trust * (matched(read[:, 0], lips, trust) - tracks["opening"]) * (1 - seal)
+    wide = WIDE * manner.opening / MANNERS["neutral"].opening
+    opening = wide * np.clip(read[:, 0], 0.0, 1.6)
+    change = trust * (opening - tracks["opening"]) * (1 - seal)
     bent["opening"] = np.maximum(tracks["opening"] + change, 0.0)
     bent["jaw"] = np.maximum(tracks["jaw"] + JAW_SHARE * change / JAW_OPENING, 0.0)
+    bend_width(bent, read[:, 1], WIDTH_SHARE * trust)
+    return bent
+
+
+def bend_width(tracks: dict[str, Array], read: Array, trust: Array) -> None:
+    """Let spreading and rounding follow a width (F,), in place."""
     width = (
         SPREAD_WIDTH * tracks["spread"]
         - PUCKER_WIDTH * tracks["pucker"]
         - FUNNEL_WIDTH * tracks["funnel"]
     )
-    wider = WIDTH_SHARE * trust * (matched(read[:, 1], width, trust) - width)
+    wider = trust * (matched(read, width, trust) - width)
     less_round = np.minimum(np.maximum(wider, 0.0) / PUCKER_WIDTH, tracks["pucker"])
     less_spread = np.minimum(np.maximum(-wider, 0.0) / SPREAD_WIDTH, tracks["spread"])
     rounder = np.maximum(-wider - less_spread * SPREAD_WIDTH, 0.0) / PUCKER_WIDTH
     broader = np.maximum(wider - less_round * PUCKER_WIDTH, 0.0) / SPREAD_WIDTH
-    bent["pucker"] = tracks["pucker"] - less_round + rounder
-    bent["spread"] = tracks["spread"] - less_spread + broader
-    return bent
+    tracks["pucker"] = tracks["pucker"] - less_round + rounder
+    tracks["spread"] = tracks["spread"] - less_spread + broader
+
+
+def open_vowels(opening: Array, times: Array, phones: Sequence[Phone], manner: Manner) -> Array:
+    """Return an opening (F,) that lets every vowel be seen, also between two closures."""
+    least = LEAST_VOWEL * min(manner.opening, 1.0)
+    for phone in phones:
+        if phone.name in VOWELS:
+            middle, half = (phone.start + phone.end) / 2, max(phone.end - phone.start, 0.05) / 2
+            near = np.abs(times - middle) < half
+            bump = least * np.cos(np.pi / 2 * (times[near] - middle) / half) ** 2
+            opening[near] = np.maximum(opening[near], bump)
+    return opening
 
 
 def speaking(times: Array, phones: Sequence[Phone]) -> Array:

@@ -121,7 +121,7 @@ SOUNDS: dict[str, tuple[Aim, ...]] = {
     "G": (Aim(0.092, 0.34, 0.18, 0.35, back=1.0),),
     "NG": (Aim(0.093, 0.35, 0.18, 0.35, back=1.0),),
     "HH": (Aim(0.113, 0.20, 0.22, 0.2),),
-    SILENCE: (Aim(0.012, 0.60, 0.03, 0.5, spread=0.15, lips=0.35),),
+    SILENCE: (Aim(0.000, 0.60, 0.02, 0.5, spread=0.15, lips=0.35),),
 }
 
 VOWELS = frozenset(

@@ -30,11 +30,11 @@ class Manner:
 
 
 MANNERS: dict[str, Manner] = {
-    "neutral": Manner(opening=1.05),
-    "mumbled": Manner(opening=0.55, lips=0.55, grip=0.75, loudness=0.7, flank=1.2, press=0.3),
-    "energetic": Manner(opening=1.28, lips=1.2, grip=1.1, loudness=1.6, flank=0.95, press=1.3),
+    "neutral": Manner(opening=1.25),
+    "mumbled": Manner(opening=0.65, lips=0.55, grip=0.75, loudness=0.7, flank=1.2, press=0.3),
+    "energetic": Manner(opening=1.50, lips=1.2, grip=1.1, loudness=1.6, flank=0.95, press=1.3),
     "over-articulated": Manner(
-        opening=1.42, lips=1.5, grip=1.6, loudness=0.8, flank=0.9, press=1.8
+        opening=1.70, lips=1.4, grip=1.6, loudness=0.8, flank=0.9, press=1.8
     ),
 }
 STYLES: tuple[str, ...] = tuple(MANNERS)
@@ -54,13 +54,16 @@ class Timing:
         smooth: standard deviation of the last smoothing.
         jaw_smooth: the same for the heavier jaw.
         loudness: gain of the opening per standard deviation of loudness, for vowels.
-        ready: opening with which one waits to speak, from ``breath`` seconds before.
-        breath: see ``ready``.
+        parted: opening in a short pause, and while one waits to speak.
+        breath: seconds before speech at which shut lips part.
+        short_pause, shut_pause: seconds from which a pause shuts the lips, beside a p, b or m and
+            elsewhere; people's lips are apart in half of the pauses over 0.6 s, and hardly ever
+            in those over 1 s.
         shut_early, part_early: how much before their sound begins and ends the lips shut and part.
         first_early: how much earlier still they shut when silence comes before.
     """
 
-    lead: float = 0.020
+    lead: float = 0.0
     rise: float = 0.080
     fall: float = 0.110
     hold: float = 0.700
@@ -70,10 +73,12 @@ class Timing:
     smooth: float = 0.016
     jaw_smooth: float = 0.030
     loudness: float = 0.06
-    ready: float = 0.070
-    breath: float = 0.5
-    shut_early: float = 0.020
-    part_early: float = 0.025
+    parted: float = 0.050
+    breath: float = 0.22
+    short_pause: float = 0.25
+    shut_pause: float = 0.78
+    shut_early: float = 0.012
+    part_early: float = 0.022
     first_early: float = 0.035
 
 

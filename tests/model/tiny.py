@@ -10,7 +10,7 @@ import torch
 
 from model.network import checkpoint as files
 from model.network.denoiser import DiffSpeaker
-from model.network.spec import EncoderSpec, ModelSpec
+from model.network.spec import WHISPER_TINY, EncoderSpec, ModelSpec
 from model.rig.controls import CONTROLS
 
 HUBERT = {
@@ -48,6 +48,12 @@ def spec(motion: str = "vertices", vertices: int = VERTICES, **changes: object) 
         "licence": "commercial use allowed",
     }
     return ModelSpec(**(values | changes))
+
+
+def listening(**changes: object) -> ModelSpec:
+    """Describe a control model with a small Whisper encoder."""
+    config = {**WHISPER_TINY, "width": 64, "heads": 2, "layers": 2, "bins": 20, "positions": 500}
+    return spec("controls", encoder=EncoderSpec("whisper", config), **changes)
 
 
 def checkpoint(path: Path, described: ModelSpec, *, template: bool = True, seed: int = 0) -> Path:

@@ -1,7 +1,8 @@
 """Build the bundled model's training corpus: speech of many kinds, timed phones, control curves.
 
-    real speech with phone times ─┐
-    synthetic voices ─► align ────┼─► clips ─► variations ─► phones ─► curves ─► training folder
+    people with measured lips ────┐
+    real speech with phone times ─┤
+    synthetic voices ─► align ────┼─► clips ─► variations ─► phones, lips ─► curves ─► a folder
     noise and music (no phones) ──┘
 
 ``python -m model corpus OUT --speech FOLDER`` runs everything again on any machine. Nothing it
@@ -16,27 +17,32 @@ import json
 import logging
 import math
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
 
+from ... import audio
 from ...data.dataset import read_mono
 from ...errors import CorpusError
-from ...phones.coarticulation import STYLES, Phone, life_curves, speech_curves
+from ...evaluation import measured
+from ...phones.coarticulation import STYLES, Lips, Phone, life_curves, speech_curves
+from ...resampling import resample
 from ...rig.controls import CONTROLS
 from . import augment
 from .align import RATE, align, fill_gaps
-from .lip_reader import LipReader, fit, load_encoder, measured_clips
+from .lip_reader import Ear, LipReader, fit
 from .sentences import sentences
 from .voices import Voice, installed_voices
 
 log = logging.getLogger(__name__)
 HELD_OUT = 10  # every tenth speaker is never trained on
 FPS = 30
+READ_RATE = 100  # Hz at which lips are read
 VOICE_SHARE = {"hibari": 4.0, "kokoro": 0.15, "flite": 1.0}  # of --minutes, for one voice of each
 
 
@@ -47,10 +53,12 @@ class Clip:
     Attributes:
         name: unique file stem.
         speaker: whoever speaks; a speaker is either trained on or held out, never both.
-        source: ``librispeech``, ``hibari``, ``kokoro``, ``flite`` or ``no speech``.
+        source: ``people``, ``librispeech``, ``hibari``, ``kokoro``, ``flite`` or ``no speech``.
         split: ``train`` or ``validation``.
         samples: (n,) float32 at 16 kHz.
         phones: timed phones covering the clip.
+        base: name of the clip that this is a variation of, or its own.
+        factor: how many times faster than its base it is.
     """
 
     name: str
@@ -59,6 +67,8 @@ class Clip:
     split: str
     samples: np.ndarray
     phones: list[Phone]
+    base: str = ""
+    factor: float = 1.0
 
     @property
     def seconds(self) -> float:
@@ -93,6 +103,16 @@ def aligned_speech(folder: Path) -> Iterator[Clip]:
             Path(record["file"]).stem, f"libri-{speaker}", "librispeech", split_of(speaker),
             samples, fill_gaps(phones, len(samples) / RATE),
         )  # fmt: skip
+
+
+def measured_speech(clips: Iterable[measured.Recording]) -> Iterator[Clip]:
+    """Yield the recordings with measured lips whose phones are known."""
+    for clip in clips:
+        if clip.phones:
+            samples = resample(clip.samples.astype(np.float32), clip.rate)
+            phones = fill_gaps(clip.phones, len(samples) / RATE)
+            name = f"people-{clip.speaker}-{clip.name}"
+            yield Clip(name, f"people-{clip.speaker}", "people", "train", samples, phones)
 
 
 def synthetic_speech(voice: Voice, texts: Iterator[str], minutes: float) -> Iterator[Clip]:
@@ -135,13 +155,17 @@ def variations(clip: Clip, count: int, babble: np.ndarray) -> Iterator[Clip]:
         samples, phones = augment.vary(
             clip.samples, clip.phones, np.random.default_rng(seed_of(name)), babble
         )
-        yield replace(clip, name=name, samples=samples, phones=phones)
+        factor = len(clip.samples) / len(samples)
+        yield replace(
+            clip, name=name, samples=samples, phones=phones, base=clip.name, factor=factor
+        )
 
 
 def write_clips(clips: Iterable[Clip], folder: Path, done: set[str]) -> None:
     """Write ``audio/NAME.flac`` and append to ``clips.jsonl``.
 
-    Names in ``done`` are passed over and new ones added to it: a broken run goes on where it was.
+    Pauses are silenced, as they will be before the network listens. Names in ``done`` are passed
+    over and new ones added to it: a broken run goes on where it was.
     """
     (folder / "audio").mkdir(parents=True, exist_ok=True)
     with (folder / "clips.jsonl").open("a", encoding="utf-8") as file:
@@ -149,11 +173,14 @@ def write_clips(clips: Iterable[Clip], folder: Path, done: set[str]) -> None:
             if clip.name in done:
                 continue
             peak = max(1.0, float(np.abs(clip.samples).max()))
-            audio = folder / "audio" / f"{clip.name}.flac"
-            soundfile.write(audio, clip.samples / peak, RATE, subtype="PCM_16")
+            samples, silent = audio.gate((clip.samples / peak).astype(np.float32))
+            samples = audio.hush(len(samples)) if silent == 1.0 else samples
+            path = folder / "audio" / f"{clip.name}.flac"
+            soundfile.write(path, samples, RATE, subtype="PCM_16")
             phones = [[p.name, round(p.start, 4), round(p.end, 4)] for p in clip.phones]
             record = {"name": clip.name, "speaker": clip.speaker, "source": clip.source,
-                      "split": clip.split, "seconds": clip.seconds, "phones": phones}  # fmt: skip
+                      "split": clip.split, "seconds": clip.seconds, "phones": phones,
+                      "base": clip.base or clip.name, "factor": round(clip.factor, 6)}  # fmt: skip
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
             done.add(clip.name)
 
@@ -176,6 +203,11 @@ def collect(arguments: argparse.Namespace) -> None:
     babble = np.concatenate([clip.samples for clip in real[:20]] or [np.zeros(0, np.float32)])
     for clip in real:
         write_clips(variations(clip, arguments.variations, babble), out, done)
+    people = list(measured_speech(seen(arguments)))
+    counts = Counter(clip.speaker for clip in people)
+    for clip in people:  # one speaker with most of the clips shall not have most of the say
+        few = counts[clip.speaker] < max(counts.values())
+        write_clips(variations(clip, 2 * arguments.variations if few else 0, babble), out, done)
     write_clips(silent_clips(arguments.minutes), out, done)
     voices, missing = installed_voices(arguments.voices)
     for sentence in missing:
@@ -214,11 +246,8 @@ def style_mixes(name: str, count: int) -> Iterator[dict[str, float]]:
             }
 
 
-def animate(folder: Path, styles: int, reader: LipReader | None, share: float) -> None:
-    """Turn phones into control curves; write ``motion.npy`` and the training ``manifest.json``.
-
-    With a reader, opening and width follow it by ``share`` and the phones' table by the rest.
-    """
+def animate(folder: Path, styles: int, lips: KnownLips) -> None:
+    """Turn phones and lips into control curves; write ``motion.npy`` and ``manifest.json``."""
     entries = []
     blocks: list[np.ndarray] = []
     at = 0
@@ -226,11 +255,11 @@ def animate(folder: Path, styles: int, reader: LipReader | None, share: float) -
         samples = read_mono(folder / "audio" / f"{record['name']}.flac")
         phones = [Phone(*phone) for phone in record["phones"]]
         frames = math.ceil(len(samples) / RATE * FPS)
-        seen = reader.read(samples, FPS, frames) if reader else None
+        known = lips.of(record, folder, frames)
         for index, mix in enumerate(style_mixes(record["name"], styles)):
             name = f"{record['name']}@{index}"
             speech = speech_curves(
-                phones, samples, RATE, fps=FPS, frames=frames, style=mix, heard=seen, share=share
+                phones, samples, RATE, fps=FPS, frames=frames, style=mix, lips=known
             )
             life = life_curves(
                 phones, samples, RATE, fps=FPS, frames=frames, seed=seed_of(name), style=mix
@@ -249,16 +278,64 @@ def animate(folder: Path, styles: int, reader: LipReader | None, share: float) -
     print(f"{len(entries)} animated clips of {hours:.2f} h of sound in {folder}")
 
 
-def read_lips(arguments: argparse.Namespace) -> LipReader:
-    """Fit the lip reader on the measured clips.
+@dataclass
+class KnownLips:
+    """What is known of the lips of every clip: measured, read by a reader, or nothing."""
+
+    people: dict[str, measured.Recording]
+    """Measured recordings by the names of their clips."""
+    reader: LipReader | None
+    share: float
+    """How much a reader decides."""
+    trust: float = 0.8
+    """How much measured lips decide; the table keeps the rest, for video blurs quick closures."""
+    read: dict[str, np.ndarray] = field(default_factory=dict)
+    """Lips (F, 2) at `READ_RATE`, by base clip: its variations move alike."""
+
+    def of(self, record: dict[str, Any], folder: Path, frames: int) -> Lips | None:
+        """Return a clip's lips at its frames."""
+        times = np.arange(frames) / FPS * record["factor"]  # on the base's clock
+        base = record["base"]
+        if base in self.people:
+            clip = self.people[base]
+            curves = [np.interp(times, clip.times, curve) for curve in clip.relative.T]
+            return Lips(np.stack(curves, 1), self.trust, seen=True)
+        if self.reader is None or record["source"] == "no speech":
+            return None
+        if base not in self.read:
+            samples = read_mono(folder / "audio" / f"{base}.flac")
+            clock = np.arange(math.ceil(len(samples) / RATE * READ_RATE) + 1) / READ_RATE
+            self.read[base] = self.reader.read(samples, clock.astype(np.float32))
+        found = self.read[base]
+        clock = np.arange(len(found)) / READ_RATE
+        return Lips(np.stack([np.interp(times, clock, c) for c in found.T], 1), self.share)
+
+
+def seen(arguments: argparse.Namespace) -> list[measured.Recording]:
+    """Return the recordings of people to learn from: those of ``--lips``, less ``--without``."""
+    if not arguments.lips:
+        return []
+    left_out = set(arguments.without)
+    return [clip for clip in measured.read(arguments.lips) if clip.speaker not in left_out]
+
+
+def known_lips(arguments: argparse.Namespace) -> KnownLips:
+    """Fit the lip reader on the measured people.
 
     Raises:
         CorpusError: no encoder was named.
     """
-    if arguments.encoder is None:
-        raise CorpusError("--lips needs --encoder, the file with Whisper-tiny.en's encoder")
-    encoder = load_encoder(arguments.encoder)
-    return fit(encoder, measured_clips(arguments.lips))
+    clips = seen(arguments)
+    people = {f"people-{clip.speaker}-{clip.name}": clip for clip in clips}
+    if not clips:
+        return KnownLips({}, None, 0.0)
+    if not arguments.ears:
+        raise CorpusError("--lips needs --ears, Whisper encoders to read lips with")
+    ears = []
+    for ear in arguments.ears:
+        source, _, states = ear.rpartition("@")
+        ears.append(Ear(source, [int(state) for state in states.split("+")]))
+    return KnownLips(people, fit(ears, clips), arguments.share)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -269,9 +346,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, default=8.0, help="per synthetic voice")
     parser.add_argument("--variations", type=int, default=3, help="changed copies of each clip")
     parser.add_argument("--styles", type=int, default=2, help="animations of each clip")
-    parser.add_argument("--lips", type=Path, help="folder of clips with lips measured on video")
-    parser.add_argument("--encoder", type=Path, help="Whisper-tiny.en's encoder, for --lips")
-    parser.add_argument("--share", type=float, default=0.5, help="of the mouth that --lips decides")
+    parser.add_argument("--lips", type=Path, help="folder of people with lips measured on video")
+    parser.add_argument("--without", nargs="*", default=[], help="people of --lips to leave out")
+    parser.add_argument(
+        "--ears",
+        nargs="*",
+        default=[],
+        metavar="ENCODER@STATES",
+        help="Whisper encoders and hidden states to read lips with, e.g. tiny.npz@2+3",
+    )
+    parser.add_argument("--share", type=float, default=0.75, help="of the mouth that is read")
     parser.add_argument("--stage", choices=["all", "clips", "curves"], default="all")
 
 
@@ -280,6 +364,5 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.stage != "curves":
         collect(arguments)
     if arguments.stage != "clips":
-        reader = read_lips(arguments) if arguments.lips else None
-        animate(arguments.out, arguments.styles, reader, arguments.share)
+        animate(arguments.out, arguments.styles, known_lips(arguments))
     return 0

@@ -1,6 +1,6 @@
 """Fit the gestures' timing and openings to lips measured on video: `python -m model fit FOLDER`.
 
-The folder is one that `lips.read` understands, with phones.  Few seconds of video must not decide
+The folder is one that `measured.read` understands, with phones.  Seconds of video must not decide
 fifty numbers freely, so every number is drawn towards the present table: sounds of a class move
 together, single sounds a little against their class, timings a little; each speaker has a gain of
 his own.  The penalised least squares are solved by Levenberg and Marquardt's method on the very
@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ...evaluation import video_lips
+from ...evaluation import measured, video_lips
 from ...phones.coarticulation import speech_curves
 from ...phones.gestures import Sounds
 from ...phones.mouth_opening import lip_opening
@@ -34,7 +34,7 @@ CLASSES = (
     "P B M", "F V", "S Z", "SH ZH CH JH", "T D N L TH DH", "K G NG HH", "W UW OW UH", "R ER",
     "AA AE AO AW AY", "EH EY AH", "IH IY Y OY", SILENCE,
 )  # fmt: skip
-TIMES = {"lead": 0.03, "rise": 0.04, "fall": 0.04, "hold": 0.2, "loudness": 0.06, "ready": 0.03}
+TIMES = {"lead": 0.03, "rise": 0.04, "fall": 0.04, "hold": 0.2, "loudness": 0.06, "parted": 0.03}
 """Timings that are fitted, with the standard deviation of the belief in the present ones."""
 CLASS_OPENING, SOUND_OPENING = 0.020, 0.012  # outer-eye distances
 CLASS_GRIP, SOUND_GRIP = 0.4, 0.3  # of the logarithm
@@ -67,7 +67,9 @@ class Layout:
         """Return the timing and the sounds that the unknowns (standard normal a priori) mean."""
         times, class_open, class_grip, sound_open, sound_grip, _ = self.split(unknowns)
         moved = {
-            name: max(getattr(TIMING, name) + value * sd, 0.0 if name == "loudness" else 0.01)
+            name: max(
+                getattr(TIMING, name) + value * sd, 0.0 if name in ("lead", "loudness") else 0.01
+            )
             for (name, sd), value in zip(TIMES.items(), times, strict=True)
         }
         sounds = {}
@@ -89,7 +91,7 @@ class Layout:
         return replace(TIMING, **moved), sounds
 
 
-def opening(clip: video_lips.Recording, timing: Timing, sounds: Sounds) -> video_lips.Lips:
+def opening(clip: measured.Recording, timing: Timing, sounds: Sounds) -> video_lips.Lips:
     """Return the lips that the gestures make of a recording's phones."""
     frames = int(len(clip.samples) / clip.rate * CLOCK) + 1
     curves = speech_curves(
@@ -98,7 +100,7 @@ def opening(clip: video_lips.Recording, timing: Timing, sounds: Sounds) -> video
     return video_lips.Lips(lip_opening(curves), None, CLOCK)
 
 
-def fit(clips: Sequence[video_lips.Recording]) -> tuple[Timing, Sounds]:
+def fit(clips: Sequence[measured.Recording]) -> tuple[Timing, Sounds]:
     """Return the timing and sounds that fit recordings best."""
     from scipy.optimize import least_squares
 
@@ -120,7 +122,7 @@ def fit(clips: Sequence[video_lips.Recording]) -> tuple[Timing, Sounds]:
     return layout.model(found.x)
 
 
-def importance(clip: video_lips.Recording) -> Array:
+def importance(clip: measured.Recording) -> Array:
     """Return each video frame's weight (F,): 1 in and near speech, 0.5 elsewhere."""
     spoken = [phone for phone in clip.phones if sound_of(phone.name) != SILENCE]
     if not spoken:
@@ -136,7 +138,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print scores of clips left out, and the numbers fitted to all."""
-    clips = [clip for clip in video_lips.read(arguments.folder) if clip.phones]
+    clips = [clip for clip in measured.read(arguments.folder) if clip.phones]
     print("correlation with the lips as the table stands, and fitted to all other clips")
     for clip in clips:
         others = fit([other for other in clips if other is not clip]) if len(clips) > 1 else None

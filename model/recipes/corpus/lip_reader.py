@@ -1,140 +1,168 @@
-"""Read lips from sound: a small regression from Whisper features to lips measured on video.
+"""Read lips from sound: regressions from Whisper's hidden states to lips measured on video.
 
 Phone tables say which sounds open a mouth; only measured lips say how far, how late and for whom.
-The corpus builder fits this reader on a folder of clips with measured lips (``NAME.wav`` beside
-``NAME.npz`` with ``fps``, ``inner``, ``width``, ``offset_ms``) and blends what it reads into the
-curves that the tables make. Seconds of video are enough because Whisper already hears the sounds.
-Development only; the folder and the fitted weights stay where the corpus is.
+The corpus builder fits this reader on people whose lips were measured and blends what it reads into
+the curves that the tables make.  It has several ears, each one encoder and some of its states: the
+*middle* ones, for the last know words, and the few sentences that people were filmed with are then
+learnt by heart.  One ear hears a little less than the mean of two.  Development only; the folder
+and the fitted weights stay where the corpus is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from ...conversion.encoders import import_whisper
-from ...data.dataset import read_mono
-from ...errors import CorpusError
-from ...network.encoders.whisper import WhisperEncoder
+from ...conversion.encoders import keep_states, load_encoder
+from ...evaluation.measured import Recording
+from ...network.encoders.build import build_encoder
 from ...network.frames import FEATURE_RATE
-from ...network.spec import WHISPER_TINY
+from ...resampling import resample
 from . import augment
 
 Array = npt.NDArray[np.float32]
 
-CONTEXT = (-0.08, 0.0, 0.08)  # seconds around a frame that the regression sees
-PENALTY = 2000.0  # ridge; flat between 1,000 and 10,000 when a speaker is left out
-COPIES = 6  # of each clip at other speeds, rooms and microphones
-LARGEST_OFFSET = 100.0  # ms; a larger stated offset is a measuring fault and taken as 0
+CONTEXT = (-0.12, -0.06, 0.0, 0.06, 0.12)  # seconds around a frame that the regression sees
+COMPONENTS = 256  # directions of the hidden states that it sees
+PENALTY = 0.4  # ridge, of the mean eigenvalue
+COPIES = 4  # other speeds, rooms and microphones of each clip of a speaker with few
+
+
+class Ear:
+    """Some hidden states of a frozen encoder."""
+
+    def __init__(self, source: str, states: Sequence[int]) -> None:
+        """Load a Whisper encoder from a file, a folder or a hub name."""
+        spec, tensors = keep_states(*load_encoder(source, "whisper"), list(states))
+        self._encoder = build_encoder(spec).eval()
+        self._encoder.load_state_dict(
+            {name.removeprefix("audio_encoder."): tensor for name, tensor in tensors.items()}
+        )
+
+    @torch.no_grad()
+    def hear(self, samples: Array) -> Array:
+        """Return the joined states (S, W) of 16 kHz sound (n,), 50 a second."""
+        sound = torch.from_numpy(np.ascontiguousarray(samples, np.float32))[None]
+        return np.asarray(self._encoder(sound, None)[0].numpy())
 
 
 @dataclass(frozen=True)
-class MeasuredClip:
-    """Audio (n,) at 16 kHz with lip measures at ``times`` (seconds of audio).
+class Reading:
+    """A linear map from one ear's states and their context to opening and width."""
 
-    ``lips`` (frames, 2): inner opening and mouth width, each relative to the clip's own open mouth
-    (90th percentile) and rest width (median) — speakers and cameras differ in scale.
-    """
+    mean: Array  # (W,)
+    directions: Array  # (W, components)
+    centre: Array  # (context · components,)
+    weights: Array  # (context · components, 2)
+    bias: Array  # (2,)
 
-    name: str
-    samples: Array
-    times: Array
-    lips: Array
+    def features(self, states: Array, times: Array) -> Array:
+        """Return the main directions of states (S, W) around times (F,) → (F, context · D)."""
+        return around(np.asarray((states - self.mean) @ self.directions, np.float32), times)
+
+    def read(self, states: Array, times: Array) -> Array:
+        """Return opening and width (F, 2) at the given seconds."""
+        features = self.features(states, times) - self.centre
+        return np.asarray(features @ self.weights + self.bias, np.float32)
 
 
 @dataclass(frozen=True)
 class LipReader:
-    """A linear map from standardised features to relative opening and width."""
+    """The mean of what several ears read, brought to the size of real movement."""
 
-    encoder: WhisperEncoder
-    mean: Array
-    scale: Array
-    weights: Array  # (features, 2)
-    bias: Array  # (2,)
+    ears: tuple[Ear, ...]
+    readings: tuple[Reading, ...]
+    gain: Array  # (2,) a regression moves less than what it predicts
+    middle: Array  # (2,) around which
 
-    def read(self, samples: Array, fps: float, frames: int) -> Array:
-        """Return (frames, 2): opening (0 shut … 1 wide for this voice) and width (1 = rest)."""
-        times = (np.arange(frames) / fps).astype(np.float32)
-        features = at(hear(self.encoder, samples), times)
-        return ((features - self.mean) / self.scale @ self.weights + self.bias).astype(np.float32)
-
-
-def load_encoder(path: Path) -> WhisperEncoder:
-    """Build the frozen Whisper encoder from a CTranslate2-style ``.npz``."""
-    encoder = WhisperEncoder(WHISPER_TINY | {"energy": False})
-    tensors = import_whisper(path)
-    encoder.load_state_dict({key.removeprefix("audio_encoder."): t for key, t in tensors.items()})
-    return encoder.eval()
+    def read(self, samples: Array, times: Array) -> Array:
+        """Return (F, 2): opening (0 shut, 1 wide for this voice) and width (1: usual)."""
+        pairs = zip(self.ears, self.readings, strict=True)
+        mean = np.mean([reading.read(ear.hear(samples), times) for ear, reading in pairs], 0)
+        return np.asarray(self.middle + self.gain * (mean - self.middle), np.float32)
 
 
-@torch.no_grad()
-def hear(encoder: WhisperEncoder, samples: Array) -> Array:
-    """Return the encoder's last hidden state (S, width), 50 frames a second."""
-    states, _ = encoder.hidden_states(torch.from_numpy(np.ascontiguousarray(samples))[None])
-    return np.asarray(states[0, :, -1].numpy())
-
-
-def at(features: Array, times: Array) -> Array:
-    """Interpolate features at the given seconds and their context → (frames, 3 · width)."""
+def around(states: Array, times: Array) -> Array:
+    """Interpolate states (S, D) at seconds (F,) and their context → (F, context · D)."""
     columns = []
     for shift in CONTEXT:
-        place = np.clip((times + shift) * FEATURE_RATE, 0, len(features) - 1)
+        place = np.clip((times + shift) * FEATURE_RATE, 0, len(states) - 1)
         low = np.floor(place).astype(int)
-        high = np.minimum(low + 1, len(features) - 1)
-        part = (place - low)[:, None]
-        columns.append(features[low] * (1 - part) + features[high] * part)
+        high = np.minimum(low + 1, len(states) - 1)
+        part = (place - low)[:, None].astype(np.float32)
+        columns.append(states[low] * (1 - part) + states[high] * part)
     return np.concatenate(columns, axis=1).astype(np.float32)
 
 
-def measured_clips(folder: Path) -> list[MeasuredClip]:
-    """Read every measured clip of a folder.
+@dataclass(frozen=True)
+class Lesson:
+    """One clip to learn from: its sound, when its lips were where, and how much it counts."""
 
-    Raises:
-        CorpusError: there is none.
+    samples: Array
+    times: Array
+    lips: Array  # (F, 2)
+    weight: float
+
+
+def lessons(clips: Sequence[Recording]) -> Iterator[Lesson]:
+    """Yield every clip, and seeded variations for speakers who have few.
+
+    A speaker with n clips counts √n: neither the one with most nor the one with one decides.
     """
-    clips = []
-    for path in sorted(folder.glob("*.npz")):
-        mono = read_mono(path.with_suffix(".wav"))
-        with np.load(path) as found:
-            fps, offset = float(found["fps"]), float(found["offset_ms"])
-            opening = found["inner"] / np.percentile(found["inner"], 90)
-            width = found["width"] / np.median(found["width"])
-        offset = 0.0 if abs(offset) > LARGEST_OFFSET else offset / 1000
-        times = np.arange(len(opening), dtype=np.float32) / fps - offset
-        lips = np.stack([opening, width], axis=1).astype(np.float32)
-        clips.append(MeasuredClip(path.stem, mono, times, lips))
-    if not clips:
-        raise CorpusError(f"{folder} has no measured lips (NAME.npz beside NAME.wav)")
-    return clips
+    counts: dict[str, int] = {}
+    for clip in clips:
+        counts[clip.speaker] = counts.get(clip.speaker, 0) + 1
+    most = max(counts.values())
+    for place, clip in enumerate(clips):
+        samples = resample(clip.samples.astype(np.float32), clip.rate)
+        copies = COPIES if counts[clip.speaker] < most or most <= 1 else 0
+        weight = counts[clip.speaker] ** -0.5 / (1 + copies)
+        times, lips = clip.times.astype(np.float32), clip.relative
+        yield Lesson(samples, times, lips, weight)
+        for index in range(copies):
+            random = np.random.default_rng([place, index])
+            factor = float(np.exp(random.normal(0.0, 0.10)))
+            faster, _ = augment.change_speed(samples, [], factor)
+            if random.random() < 0.5:
+                faster = augment.change_microphone(faster, random)
+            faster = augment.add_noise(faster, random)
+            yield Lesson(faster, times / np.float32(factor), lips, weight)
 
 
-def heard(
-    encoder: WhisperEncoder, clip: MeasuredClip, copies: int
-) -> Iterator[tuple[Array, Array]]:
-    """Yield (features, lips) of a clip and of seeded variations of its sound."""
-    yield at(hear(encoder, clip.samples), clip.times), clip.lips
-    for index in range(copies):
-        random = np.random.default_rng(index)
-        factor = float(np.exp(random.normal(0.0, 0.10)))
-        samples, _ = augment.change_speed(clip.samples, [], factor)
-        if random.random() < 0.5:
-            samples = augment.change_microphone(samples, random)
-        samples = augment.add_noise(samples, random)
-        yield at(hear(encoder, samples), clip.times / factor), clip.lips
+def fit(ears: Sequence[Ear], clips: Sequence[Recording]) -> LipReader:
+    """Fit one ridge regression an ear, on all clips and their variations."""
+    given = list(lessons(clips))
+    y = np.concatenate([lesson.lips for lesson in given])
+    weights = np.concatenate([np.full(len(a.times), a.weight, np.float32) for a in given])
+    found = [fit_reading([ear.hear(a.samples) for a in given], given, y, weights) for ear in ears]
+    predicted = np.mean([prediction for _, prediction in found], 0)
+    middle = np.average(y, axis=0, weights=weights)
+    spread = [np.sqrt(np.average((v - middle) ** 2, 0, weights)) for v in (y, predicted)]
+    gain = spread[0] / np.maximum(spread[1], 1e-6)
+    readings = tuple(reading for reading, _ in found)
+    return LipReader(tuple(ears), readings, gain.astype(np.float32), middle.astype(np.float32))
 
 
-def fit(encoder: WhisperEncoder, clips: list[MeasuredClip], copies: int = COPIES) -> LipReader:
-    """Fit a ridge regression on all clips and their variations."""
-    pairs = [pair for clip in clips for pair in heard(encoder, clip, copies)]
-    x = np.concatenate([pair[0] for pair in pairs])
-    y = np.concatenate([pair[1] for pair in pairs])
-    mean, scale, bias = x.mean(0), x.std(0) + 1e-6, y.mean(0)
-    x = (x - mean) / scale
-    penalty = PENALTY * (1 + copies) * np.eye(x.shape[1], dtype=np.float32)
-    weights = np.linalg.solve(x.T @ x + penalty, x.T @ (y - bias))
-    return LipReader(encoder, mean, scale, weights.astype(np.float32), bias)
+def fit_reading(
+    heard: list[Array], given: Sequence[Lesson], y: Array, weights: Array
+) -> tuple[Reading, Array]:
+    """Return one ear's reading and what it predicts (F, 2) of its own lessons."""
+    sample = np.concatenate([states[:: 1 + len(heard) // 200] for states in heard])
+    mean = sample.mean(0)
+    _, vectors = np.linalg.eigh(np.cov(sample.T))
+    directions = np.ascontiguousarray(vectors[:, ::-1][:, :COMPONENTS], np.float32)
+    none = np.zeros(0, np.float32)
+    reading = Reading(mean, directions, none, none, none)
+    pairs = zip(heard, given, strict=True)
+    x = np.concatenate([reading.features(states, lesson.times) for states, lesson in pairs])
+    centre, bias = (np.average(a, axis=0, weights=weights).astype(np.float32) for a in (x, y))
+    x -= centre
+    pull = x * weights[:, None]
+    gram = pull.T @ x
+    ridge = PENALTY * np.trace(gram) / len(gram) * np.eye(len(gram), dtype=np.float32)
+    slopes = np.linalg.solve(gram + ridge, pull.T @ (y - bias)).astype(np.float32)
+    return Reading(mean, directions, centre, slopes, bias), x @ slopes + bias

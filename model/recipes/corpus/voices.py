@@ -17,8 +17,8 @@ from typing import Any, Protocol
 import numpy as np
 import soundfile
 
-from ...resampling import resample
 from ...errors import CorpusError
+from ...resampling import resample
 from .align import phonemizer
 
 FLITE_SPEAKERS = ("awb", "kal16", "rms", "slt")

@@ -9,10 +9,13 @@ import pytest
 import soundfile
 
 from model.errors import CorpusError
+from model.evaluation import measured
 from model.phones.coarticulation import Phone
-from model.recipes.corpus import augment, corpus, sentences
+from model.phones.mouth_opening import lip_opening
+from model.recipes.corpus import augment, corpus, lip_reader, sentences
 from model.recipes.corpus.align import fill_gaps, words_of
 from model.rig.controls import CONTROLS
+from tests.model import tiny
 
 RATE = corpus.RATE
 
@@ -102,7 +105,7 @@ def test_a_corpus_is_built_and_continues(recordings, tmp_path):
     """Clips, phones, curves and manifest come out; a second run adds nothing twice."""
     out = tmp_path / "corpus"
     given = Namespace(out=out, speech=recordings, voices=[], minutes=0.2, variations=1, styles=2,
-                      lips=None, encoder=None, share=0.5, stage="all")  # fmt: skip
+                      lips=None, without=[], ears=[], share=0.5, stage="all")  # fmt: skip
     assert corpus.run(given) == 0
     listed = corpus.read_clips(out)
     assert corpus.run(given) == 0
@@ -115,6 +118,49 @@ def test_a_corpus_is_built_and_continues(recordings, tmp_path):
     curve = motion[slice(*first["motion_span"])]
     assert curve[:, CONTROLS.index("mouthClose")].max() > 0.9  # the m and the p
     assert curve[:, CONTROLS.index("jawOpen")].max() > 0.05  # the aa
+
+
+@pytest.fixture
+def people(tmp_path):
+    """Return a folder of two people, one with two clips, whose lips follow their sound."""
+    for speaker, stems in (("ann", ("a", "b")), ("bob", ("c",))):
+        folder = tmp_path / "people" / speaker
+        folder.mkdir(parents=True)
+        rows = [[p.name, p.start, p.end, 0] for p in PHONES]
+        (folder / "phones.json").write_text(json.dumps(dict.fromkeys(stems, rows)))
+        for stem in stems:
+            soundfile.write(folder / f"{stem}.flac", speech(), RATE)
+            times = (np.arange(25) + 0.5) / 25
+            inner = 0.15 * np.sin(np.pi * times)
+            np.savez(folder / f"{stem}.npz", fps=25.0, inner=inner, width=0.5 - 0.2 * inner)
+    return tmp_path / "people"
+
+
+def test_people_are_learned_from_by_what_was_measured(recordings, people, tmp_path):
+    """Their curves follow their lips; those left out are not there; variations move alike."""
+    ear = tmp_path / "ear.safetensors"
+    tiny.checkpoint(ear, tiny.listening())
+    given = Namespace(out=tmp_path / "out", speech=recordings, voices=[], minutes=0.1,
+                      variations=1, styles=1, lips=people, without=["bob"],
+                      ears=[f"{ear}@1+2"], share=0.75, stage="all")  # fmt: skip
+    assert corpus.run(given) == 0
+    records = corpus.read_clips(given.out)
+    assert {r["speaker"] for r in records if r["source"] == "people"} == {"people-ann"}
+    manifest = json.loads((given.out / "manifest.json").read_text(encoding="utf-8"))
+    motion = np.load(given.out / "motion.npy").astype(np.float32)
+    clip = next(c for c in manifest["clips"] if c["name"] == "people-ann-a@0")
+    opening = lip_opening(motion[slice(*clip["motion_span"])])
+    assert 12 <= opening.argmax() <= 19 and opening.max() > 0.1
+
+
+def test_a_reader_reads_what_its_ear_can_hear(people, tmp_path):
+    """Fitted on sounds whose lips follow their loudness, it finds the loud middle again."""
+    ear = tmp_path / "ear.safetensors"
+    tiny.checkpoint(ear, tiny.listening())
+    reader = lip_reader.fit([lip_reader.Ear(str(ear), [1, 2])], measured.read(people))
+    read = reader.read(speech(), (np.arange(25) + 0.5).astype(np.float32) / 25)
+    truth = np.sin(np.pi * (np.arange(25) + 0.5) / 25)
+    assert np.corrcoef(read[:, 0], truth)[0, 1] > 0.9
 
 
 def test_a_folder_without_phones_is_refused(tmp_path):
