@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A mapping: how a character's own channels follow our controls. Pure data, pure numpy.
+
+A channel is a shape key (often the same on several meshes), one axis of a pose bone, or a custom
+property. A row gives a channel the sum of products of our controls; few ready mouths (visemes,
+vowels) are fitted together, frame by frame, so that they give the measured mouth that the controls
+ask for (`FewShapes`).
+
+How it is written
+-----------------
+`Mapping.evaluate(controls, names, fps)` returns a list of `(Place, values (F,))`, one row a frame
+of `controls`. A place says which datablock: kind "key" → the shape-key datablock of the mesh of
+object `owner`, path `key_blocks["NAME"].value`; "bone" → object `owner`, a rotation about or a move
+along one of the bone's own axes; "property" → object `owner`. `animation.channels` turns that into
+(datablock, data path, index) → values, bones in their own rotation mode, and writes it.
+
+Legend: `F` frames, `C` controls, `N` shapes, `M` measures (`mouth.FEATURES`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import fewshapes
+from .fewshapes import FewShapes
+
+Floats = NDArray[np.float64]
+
+VERSION = 1
+SEAL, TUCK, JAW = "mouthClose", "lipTuck", "jawOpen"
+_FIRM = 1.05
+"""The seal is complete a little before the control is, or a twentieth of the jaw stays open."""
+GROUPS = ("jaw", "lips", "tongue", "lids", "brows", "eyes", "cheeks")
+"""Whose strength can be set apart."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """One channel of one datablock."""
+
+    kind: str
+    """"key", "bone" or "property"."""
+    owner: str
+    """Name of the object: a mesh, an armature."""
+    name: str
+    """Shape key, bone or property."""
+    path: str = ""
+    """Of a bone: "rotation", "location" or "scale"; of a property: the pose bone that holds it, or
+    "" for the object, "data" for its data."""
+    index: int = 0
+    """Axis of a bone, in the bone's own space."""
+
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        """Return what tells the place apart on whatever object it lies."""
+        return self.kind, self.name, self.path, self.index
+
+
+@dataclass(frozen=True)
+class Term:
+    """`gain` times all of `controls`, times (1 - c) for each c of `unless`."""
+
+    gain: float
+    controls: tuple[str, ...]
+    unless: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        """Return it as one would write it: "0.5 jawOpen × (1 − mouthClose)"."""
+        parts = [f"{self.gain:g} {' × '.join(self.controls)}".removeprefix("1 ")]
+        return " × ".join([*parts, *(f"(1 − {name})" for name in self.unless)])
+
+
+@dataclass(frozen=True)
+class Row:
+    """What drives one channel, on every object that has it."""
+
+    places: tuple[Place, ...]
+    terms: tuple[Term, ...] = ()
+    offset: float = 0.0
+    low: float = 0.0
+    high: float = 1.0
+    group: str = "lips"
+
+    def text(self) -> str:
+        """Return the row for a list: "jawOpen ← jawOpen × (1 − mouthClose)"."""
+        place = self.places[0]
+        axis = f".{'XYZ'[place.index]} {place.path}" if place.kind == "bone" else ""
+        said = " + ".join(term.text() for term in self.terms) or "held still"
+        return f"{place.name}{axis} ← {said}".replace("+ -", "− ")
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """Everything that makes one character speak."""
+
+    title: str
+    """What it was taken for: "ARKit", "VRM 1", "Rigify" …"""
+    rows: tuple[Row, ...] = ()
+    few: FewShapes | None = None
+    few_rows: tuple[Row, ...] = ()
+    """Rows of the fitted shapes, without terms, in the order of `few`."""
+    lips: str = ""
+    """How the lips are sealed: "lock", "key", "bones", "gate", or "" where they cannot be."""
+    strengths: dict[str, float] = field(default_factory=dict)
+    """Group → factor; 1 where it is not named."""
+    steps: int = 0
+    """Hold each pose for so many frames at least (2: "on twos"); 0 or 1 moves on every frame."""
+
+    def places(self) -> tuple[Place, ...]:
+        """Return every channel that is driven."""
+        return tuple(place for row in (*self.rows, *self.few_rows) for place in row.places)
+
+    def controls(self) -> set[str]:
+        """Return which of our controls move anything."""
+        named = {name for row in self.rows for term in row.terms for name in term.controls}
+        return named | (fewshapes.MOUTH_CONTROLS if self.few is not None else set())
+
+    def evaluate(
+        self, controls: Any, names: Sequence[str], fps: float = 30.0
+    ) -> list[tuple[Place, NDArray[np.float32]]]:
+        """Return the values (F,) of every place, for controls (F, C) named `names`."""
+        values = np.asarray(controls, np.float64)
+        column = {name: values[:, place] for place, name in enumerate(names)}
+        if SEAL in column:
+            column[SEAL] = np.clip(column[SEAL] * _FIRM, 0.0, 1.0)
+        found = [(row, _row(row, column, len(values))) for row in self.rows]
+        if self.few is not None:
+            weights = self.few.solve(column, len(values), fps)
+            found += zip(self.few_rows, weights.T, strict=True)
+        curves: dict[Place, NDArray[np.float32]] = {}
+        for row, curve in found:
+            strength = self.strengths.get(row.group, 1.0)
+            limited = np.clip(row.offset + strength * (curve - row.offset), row.low, row.high)
+            held = _hold(limited, self.steps).astype(np.float32)
+            curves.update((place, held) for place in row.places)
+        return list(curves.items())
+
+    # -- as text ------------------------------------------------------------------------------
+
+    def to_json(self) -> str:
+        """Return the mapping as text, for a property or a preset file."""
+        return json.dumps({"version": VERSION, **asdict(self)}, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Mapping:
+        """Read what `to_json` wrote. Raises ValueError when it is something else."""
+        try:
+            data = json.loads(text)
+            if data.pop("version") != VERSION:
+                raise ValueError("the mapping is of another version")
+            few = data.pop("few")
+            rows, few_rows = (tuple(_row_from(r) for r in data.pop(n)) for n in ("rows", "few_rows"))
+            return cls(
+                rows=rows, few_rows=few_rows, few=FewShapes.from_dict(few) if few else None, **data
+            )
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"this is no mapping ({error})") from error
+
+    def moved_to(self, owners: Iterable[tuple[str, Iterable[tuple[str, str, str, int]]]]) -> Mapping:
+        """Return the mapping for another character of the same names, as presets and copies need.
+
+        owners: (object, the `Place.key`s that it has). Rows that find no channel are left out.
+        """
+        where = [(name, set(keys)) for name, keys in owners]
+
+        def moved(row: Row) -> Row:
+            keys = {place.key: place for place in row.places}
+            places = [
+                replace(place, owner=owner)
+                for key, place in keys.items() for owner, there in where if key in there
+            ]  # fmt: skip
+            return replace(row, places=tuple(places))
+
+        rows = tuple(row for row in map(moved, self.rows) if row.places)
+        kept = [(k, row) for k, row in enumerate(map(moved, self.few_rows)) if row.places]
+        few = self.few.only([k for k, _ in kept]) if self.few is not None and kept else None
+        return replace(
+            self, rows=rows, few=few, few_rows=tuple(row for _, row in kept) if few else ()
+        )
+
+
+def _row_from(data: dict[str, Any]) -> Row:
+    places = tuple(Place(**place) for place in data.pop("places"))
+    terms = tuple(
+        Term(term["gain"], tuple(term["controls"]), tuple(term["unless"]))
+        for term in data.pop("terms")
+    )
+    return Row(places, terms, **data)
+
+
+def _row(row: Row, column: dict[str, Floats], frames: int) -> Floats:
+    """Return a row's values (F,) before limits."""
+    total = np.full(frames, row.offset)
+    for term in row.terms:
+        if not all(name in column for name in term.controls):
+            continue
+        part = np.full(frames, term.gain)
+        for name in term.controls:
+            part = part * column[name]
+        for name in term.unless:
+            if name in column:
+                part = part * (1 - np.clip(column[name], 0.0, 1.0))
+        total += part
+    return total
+
+
+def _hold(curve: Floats, steps: int) -> Floats:
+    """Return a curve that changes only every so many frames, as drawn animation does."""
+    if steps < 2:
+        return curve
+    return curve[(np.arange(len(curve)) // steps) * steps]
+
+
+def group_of(control: str) -> str:
+    """Return whose strength a control belongs to."""
+    for start, group in (
+        ("jaw", "jaw"), ("tongue", "tongue"), ("eyeLook", "eyes"), ("eye", "lids"),
+        ("brow", "brows"), ("cheek", "cheeks"), ("nose", "cheeks"),
+    ):  # fmt: skip
+        if control.startswith(start):
+            return group
+    return "lips"

@@ -1,0 +1,348 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Find the lips of any mesh from how it opens, and measure what its lips do, in mouth widths.
+
+Nothing here knows a name, a unit or an axis. The lips are where the skin tears when the mouth
+opens: pairs of vertices that lie against each other at rest and part. The foremost of them, from
+side to side, are the line between the lips; its ends are the corners and give the mouth's width.
+
+Legend: `V` vertices, `P` lip pairs, `L` landmarks. Pure numpy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+LANDMARKS = (
+    "upper", "lower", "upperLeft", "upperRight", "lowerLeft", "lowerRight",
+    "cornerLeft", "cornerRight",
+)  # fmt: skip
+"""Points of the lips that are followed, in the order of the rows of landmark arrays."""
+
+FEATURES = (
+    "opening", "upperHeight", "lowerHeight", "upperForward", "lowerForward", "width", "sideways",
+)  # fmt: skip
+"""What is measured of a mouth, each in mouth widths, as change from rest."""
+
+_TEARS = 1.5
+"""How many times their distance two vertices part, at least, to be lips and no stretched skin."""
+_PARTS = 0.05
+"""Share of the widest parting that still counts as lips (towards the corners)."""
+_MOST = 2500
+"""Vertices looked at on each side; more are thinned out."""
+_BINS = 15
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where a face looks: rows of `axes` (3, 3) are its left, up and forward, unit length."""
+
+    axes: Floats
+
+    def local(self, vectors: Any) -> Floats:
+        """Turn world vectors (..., 3) into left, up and forward parts."""
+        return np.asarray(vectors, np.float64) @ self.axes.T
+
+
+@dataclass(frozen=True)
+class Mouth:
+    """The lips of one mesh."""
+
+    frame: Frame
+    upper: Integers
+    """Vertices of the upper lip (P,), from the character's right to its left."""
+    lower: Integers
+    """Their partners on the lower lip (P,)."""
+    along: Floats
+    """Where each pair lies (P,): -1 right corner, 0 middle, 1 left corner."""
+    width: float
+    """From corner to corner, in the units of the vertices given."""
+    gap: float
+    """Height between the lips at rest in the middle third, in mouth widths."""
+
+    def landmarks(self, offsets: Any) -> Floats:
+        """Return the landmarks' motion (L, 3) left, up, forward, in mouth widths.
+
+        offsets: (V, 3) as the mesh's vertices, from rest.
+        """
+        moved = np.asarray(offsets, np.float64)
+        upper = self.frame.local(moved[self.upper]) / self.width
+        lower = self.frame.local(moved[self.lower]) / self.width
+        both = (upper + lower) / 2
+        rows = [
+            _mean(rows, self.along, where)
+            for rows, where in (
+                (upper, 0.0), (lower, 0.0), (upper, 0.55), (upper, -0.55),
+                (lower, 0.55), (lower, -0.55), (both, 1.0), (both, -1.0),
+            )
+        ]  # fmt: skip
+        return np.stack(rows)
+
+    def opening(self, offsets: Any) -> float:
+        """Return how much farther apart the lips' middles are than at rest, in mouth widths."""
+        marks = self.landmarks(offsets)
+        return float(marks[0, 1] - marks[1, 1])
+
+
+def _mean(rows: Floats, along: Floats, where: float) -> Floats:
+    """Return the mean (3,) of pair rows (P, 3) near a place along the lips."""
+    weight = np.exp(-0.5 * ((along - where) / 0.2) ** 2)
+    if weight.max() < 0.5:  # few vertices: the nearest speak
+        weight = np.exp(-0.5 * ((np.abs(along - where) - np.abs(along - where).min()) / 0.1) ** 2)
+    return np.asarray((weight[:, None] * rows).sum(0) / weight.sum())
+
+
+def features(landmarks: Any) -> Floats:
+    """Return `FEATURES` (..., 7) of landmark motion (..., L, 3)."""
+    marks = np.asarray(landmarks, np.float64)
+    upper, lower = marks[..., 0, :], marks[..., 1, :]
+    width = marks[..., 6, 0] - marks[..., 7, 0]
+    return np.stack(
+        [
+            upper[..., 1] - lower[..., 1], upper[..., 1], lower[..., 1], upper[..., 2],
+            lower[..., 2], width, (marks[..., 6, 0] + marks[..., 7, 0]) / 2,
+        ],
+        -1,
+    )  # fmt: skip
+
+
+# -- finding ----------------------------------------------------------------------------------
+
+
+def find_mouth(
+    rest: Any, opened: Any, triangles: Any, *, hints: Any = None, islands: Any = None
+) -> Mouth | None:
+    """Return the lips of a mesh, or None when the motion opens none.
+
+    rest, opened: (V, 3) vertices at rest and their offsets with the mouth open, in world space,
+    where characters mostly stand upright. triangles: (T, 3).
+    hints: (n, 3) directions that may be the face's axes, such as the object's own.
+    islands: (V,) which connected piece each vertex is of, `label_islands`; made when not given.
+    """
+    rest, opened = np.asarray(rest, np.float64), np.asarray(opened, np.float64)
+    corners = np.asarray(triangles, np.int64).reshape(-1, 3)
+    size = np.linalg.norm(opened, axis=1)
+    peak = float(size.max(initial=0.0))
+    if peak <= 0:
+        return None
+    axes = np.eye(3) if hints is None else np.concatenate([np.eye(3), _unit(hints)])
+    pieces = label_islands(rest, corners) if islands is None else np.asarray(islands)
+    near = rest[size > 0.15 * peak]
+    best: Mouth | None = None
+    most = 0.0
+    for side, up in _stances(near, axes):
+        frame = Frame(np.stack([side, up, np.cross(side, up)]))
+        found = _line(frame, rest, opened, corners, pieces)
+        if found is None:
+            continue
+        parted, straight = _parting(found, opened)
+        if best is None or parted > 1.6 * most:
+            best, most = found, parted
+        if straight > 0.8:
+            break
+    return best
+
+
+def widest(mouths: Any) -> Mouth | None:
+    """Return of several finds of one mouth (or None) the one that reaches farthest to its corners.
+
+    A key that opens the jaw alone tears the corners little; another one may show them better.
+    """
+    found = [mouth for mouth in mouths if mouth is not None and len(mouth.upper) >= 3]
+    return max(found, key=lambda mouth: mouth.width, default=None)
+
+
+def _stances(near: Floats, axes: Floats) -> list[tuple[Floats, Floats]]:
+    """Return (side, up) hypotheses, the likeliest first: upright in the world."""
+    found: list[tuple[Floats, Floats]] = []
+    sides = sorted(
+        (axis for k, axis in enumerate(axes) if not _among(axis, axes[:k])),
+        key=lambda axis: _asymmetry(near, axis) + 0.02 * abs(axis[2]),
+    )[:2]
+    for side in sides:
+        for axis in (axes[2], *axes):
+            for up in (axis, -axis):
+                flat = up - (up @ side) * side
+                if np.linalg.norm(flat) < 0.9 or any(
+                    flat @ other > 0.98 and abs(side @ one) > 0.98 for one, other in found
+                ):
+                    continue
+                found.append((side, flat / np.linalg.norm(flat)))
+    return found
+
+
+def _among(axis: Floats, others: Floats) -> bool:
+    return bool(len(others) and np.abs(others @ axis).max() > 0.98)
+
+
+def _parting(mouth: Mouth, opened: Floats) -> tuple[float, float]:
+    """Return how far the lips part upwards, summed over pairs, and its share of all parting."""
+    between = opened[mouth.upper] - opened[mouth.lower]
+    upwards = np.clip(between @ mouth.frame.axes[1], 0, None)
+    return float(upwards.sum()), float(upwards.sum() / max(np.linalg.norm(between, axis=1).sum(), 1e-12))
+
+
+def _line(
+    frame: Frame, rest: Floats, opened: Floats, triangles: Integers, pieces: Integers
+) -> Mouth | None:
+    """Return the line between the lips as seen in a frame, facing the way the skin does."""
+    points, sinks = frame.local(rest), -frame.local(opened)[:, 1]
+    found = _torn(points, sinks, pieces)
+    if found is None:
+        return None
+    upper, lower = found
+    middle = (rest[upper] + rest[lower]) / 2
+    if _faces(rest, triangles, middle) @ frame.axes[2] < 0:
+        frame = Frame(frame.axes * np.array([[-1.0], [1.0], [-1.0]]))
+        points = frame.local(rest)
+    chosen = _foremost((points[upper] + points[lower]) / 2)
+    if len(chosen) < 3:
+        return None
+    upper, lower = upper[chosen], lower[chosen]
+    middle = (points[upper] + points[lower]) / 2
+    ends = middle[:, 0].min(), middle[:, 0].max()
+    width = float(ends[1] - ends[0])
+    along = 2 * (middle[:, 0] - ends[0]) / width - 1
+    order = np.argsort(along)
+    upper, lower, along = upper[order], lower[order], along[order]
+    gap = _mean(points[upper] - points[lower], along, 0.0)[1] / width
+    return Mouth(frame, upper, lower, along, width, float(gap))
+
+
+def _faces(rest: Floats, triangles: Integers, middle: Floats) -> Floats:
+    """Return the way the face looks: from the middle of its mesh to its mouth, and out of the skin.
+
+    What lies inside the mouth cancels out of the skin's area vector, since only its border counts
+    (Stokes); where a mouth sits well before the head's middle, that alone decides.
+    """
+    centre = middle.mean(0)
+    width = max(float(np.linalg.norm(np.ptp(middle, 0))), 1e-12)
+    corners = rest[triangles]
+    near = np.linalg.norm(corners.mean(1) - centre, axis=1) < 0.75 * width
+    first, second, third = corners[near].transpose(1, 0, 2)
+    skin = np.cross(second - first, third - first).sum(0)
+    before = (centre - (rest.min(0) + rest.max(0)) / 2) / width
+    return np.asarray(before + 0.5 * skin / max(float(np.linalg.norm(skin)), 1e-12))
+
+
+def _unit(vectors: Any) -> Floats:
+    rows = np.asarray(vectors, np.float64).reshape(-1, 3)
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
+
+
+def _asymmetry(points: Floats, axis: Floats) -> float:
+    """Return how far mirrored points lie from the points, over their extent."""
+    chosen = points[:: max(1, len(points) // 600)]
+    across = chosen @ axis
+    middle = (across.min() + across.max()) / 2
+    mirrored = chosen - 2 * (across - middle)[:, None] * axis
+    square = ((mirrored[:, None] - chosen[None]) ** 2).sum(2).min(1)
+    return float(np.sqrt(square).mean() / max(np.ptp(chosen, 0).max(), 1e-9))
+
+
+def _torn(points: Floats, sinks: Floats, pieces: Integers) -> tuple[Integers, Integers] | None:
+    """Return pairs (upper, lower) that lie together at rest and are torn apart.
+
+    points: (V, 3) left, up, forward; sinks: (V,) how far each goes down; pieces: (V,) islands.
+    """
+    peak = float(np.ptp(sinks))
+    low = _thin(np.flatnonzero(sinks > sinks.min() + 0.3 * peak))
+    if peak <= 0 or len(low) < 3:
+        return None
+    box = points[low].min(0), points[low].max(0)
+    reach = 0.3 * (box[1] - box[0]).max()
+    inside = np.all((points > box[0] - reach) & (points < box[1] + reach), 1)
+    high = _thin(np.flatnonzero(inside & (sinks < sinks.min() + 0.8 * peak)))
+    if len(high) < 3:
+        return None
+    upper, lower = _mutual(points, sinks, high, low, peak, pieces)
+    return (upper, lower) if len(upper) >= 3 else None
+
+
+def label_islands(rest: Any, triangles: Any) -> Integers:
+    """Return a number (V,) for each connected piece of a mesh; vertices in one place count as one.
+
+    Importers split vertices at seams of texture and shading, which tears no skin.
+    """
+    points = np.asarray(rest, np.float64)
+    size = max(float(np.ptp(points, 0).max(initial=0.0)), 1e-12)
+    _, weld = np.unique(np.round(points / size, 5), axis=0, return_inverse=True)
+    corners = weld.reshape(-1)[np.asarray(triangles, np.int64)]
+    ends = np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]]])
+    label = np.arange(int(weld.max(initial=-1)) + 1)
+    while len(ends):
+        lowest = np.minimum(label[ends[:, 0]], label[ends[:, 1]])
+        before = label.copy()
+        np.minimum.at(label, label[ends[:, 0]], lowest)
+        np.minimum.at(label, label[ends[:, 1]], lowest)
+        label = label[label]
+        label = label[label]
+        if np.array_equal(label, before):
+            break
+    return np.asarray(label[weld.reshape(-1)])
+
+
+def _thin(vertices: Integers) -> Integers:
+    return vertices[:: 1 + len(vertices) // _MOST]
+
+
+def _mutual(
+    points: Floats, sinks: Floats, high: Integers, low: Integers, peak: float, pieces: Integers
+) -> tuple[Integers, Integers]:
+    """Return pairs of one piece that are each other's nearest among those that would tear apart.
+
+    Pieces that slide over one another (hidden hair, a blush, teeth) tear, too, and are no lips.
+    """
+    best_low = np.full(len(high), -1)
+    best_high = np.full(len(low), -1)
+    near_low, near_high = np.full(len(high), np.inf), np.full(len(low), np.inf)
+    for first in range(0, len(high), 256):
+        rows = slice(first, first + 256)
+        apart = points[high[rows], None] - points[None, low]
+        distance = np.sqrt((apart**2).sum(2))
+        part = sinks[None, low] - sinks[high[rows], None]
+        torn = (part > _PARTS * peak) & (part > _TEARS * distance)
+        torn &= pieces[high[rows], None] == pieces[None, low]
+        torn &= apart[:, :, 1] > -0.02 * peak - 0.5 * distance  # the upper one is not below
+        distance[~torn] = np.inf
+        near_low[rows], best_low[rows] = distance.min(1), distance.argmin(1)
+        column = distance.min(0)
+        nearer = column < near_high
+        near_high[nearer] = column[nearer]
+        best_high[nearer] = first + distance.argmin(0)[nearer]
+    found = [
+        k for k in range(len(high)) if np.isfinite(near_low[k]) and best_high[best_low[k]] == k
+    ]
+    return high[found], low[best_low[found]]
+
+
+def _foremost(middle: Floats) -> Integers:
+    """Return which torn pairs are seen from the front: the foremost at each place across.
+
+    middle: (N, 3) left, up, forward. Pairs deeper in the mouth than their neighbours are left out.
+    """
+    ends = middle[:, 0].min(), middle[:, 0].max()
+    step = max((ends[1] - ends[0]) / _BINS, 1e-12)
+    bins = np.minimum(((middle[:, 0] - ends[0]) / step).astype(int), _BINS - 1)
+    chosen = []
+    for place in np.unique(bins):
+        there = np.flatnonzero(bins == place)
+        chosen.append(int(there[middle[there, 2].argmax()]))
+    kept = np.array(chosen)
+    for _ in range(3):
+        line = middle[kept]
+        if len(kept) < 5:
+            break
+        smooth = np.polyval(np.polyfit(line[:, 0], line[:, 2], 2), line[:, 0])
+        behind = smooth - line[:, 2]
+        bad = behind > max(0.06 * (ends[1] - ends[0]), 2.5 * float(np.median(np.abs(behind))))
+        if not bad.any():
+            break
+        kept = kept[~bad]
+    return kept

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Measure what a character's shapes really do, so that no name is believed.
+
+A face is given as plain arrays (`Part`): rest vertices in world space and, for every shape, how it
+moves them. The lips are found once, from the shapes that open them; then each shape gets its
+`Reading`: what it does to the lips, and where on the face it acts.
+
+Legend: `V` vertices, `L` landmarks, `M` measures. Pure numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .mouth import Mouth, features, find_mouth, label_islands, widest
+
+Floats = NDArray[np.float64]
+
+MOVES = 2e-3
+"""Share of a mesh's size that a shape must move something by, to be more than empty."""
+ABOVE = 0.85
+"""Mouth widths above the lips where the upper face begins."""
+OPENS = 0.06
+"""Mouth widths that a shape must part the lips by, to be said to open the mouth."""
+_TRIED = 8
+"""Shapes tried at most by name; twice as many when no name says which one opens the mouth."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One mesh of a character."""
+
+    name: str
+    rest: Floats
+    """(V, 3) in world space."""
+    triangles: NDArray[Any]
+    keys: Mapping[str, Floats]
+    """Shape → offsets (V, 3) in world space; only shapes that move something and nothing drives."""
+    axes: Floats = field(default_factory=lambda: np.eye(3))
+    """(3, 3) the object's own axes in world space, as rows."""
+    empty: tuple[str, ...] = ()
+    """Shapes that move nothing."""
+    driven: tuple[str, ...] = ()
+    """Shapes that something else sets."""
+
+    @cached_property
+    def islands(self) -> NDArray[Any]:
+        """Return which connected piece each vertex is of (V,)."""
+        return label_islands(self.rest, self.triangles)
+
+    @property
+    def size(self) -> float:
+        """Return the diagonal of its box."""
+        return float(np.linalg.norm(np.ptp(self.rest, 0))) if len(self.rest) else 0.0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one shape does."""
+
+    landmarks: Floats
+    """(L, 3) motion of the lips, in mouth widths."""
+    measures: Floats
+    """(M,) of `mouth.FEATURES`."""
+    upper_face: float
+    """Share of its motion that lies above the nose's root: 1 for a blink, 0 for a jaw."""
+    height: float
+    """Where it acts: mouth widths above the lips, mean."""
+    side: float
+    """Where it acts: -1 right half of the face, 0 both, 1 left half."""
+    reach: float
+    """Farthest any vertex goes, in mouth widths."""
+    down: float
+    """Mean motion downwards of what it moves, -1 to 1 of its own size."""
+    meshes: tuple[str, ...] = ()
+    """Parts that it moves."""
+
+    @property
+    def opening(self) -> float:
+        """Return how far it parts the lips."""
+        return float(self.measures[0])
+
+    @property
+    def at_lips(self) -> float:
+        """Return how far the lips go."""
+        return float(np.linalg.norm(self.landmarks, axis=1).max())
+
+
+@dataclass(frozen=True)
+class Face:
+    """A measured face."""
+
+    part: Part
+    """The mesh that has the lips."""
+    mouth: Mouth
+    readings: dict[str, Reading]
+    """Every shape of every part."""
+    opener: str
+    """The shape that opened the mouth widest when the lips were looked for."""
+
+
+def moving(offsets: Floats, size: float) -> bool:
+    """Return whether offsets (V, 3) on a mesh of some size are more than nothing."""
+    return bool(len(offsets)) and float(np.abs(offsets).max()) > MOVES * 0.25 * size
+
+
+def measure(parts: Iterable[Part], likely: Iterable[str] = ()) -> Face | None:
+    """Find the lips and read every shape; None where no shape opens a mouth.
+
+    likely: names that should open it, tried first.
+    """
+    parts = [part for part in parts if len(part.rest) > 8]
+    found = _find(parts, list(likely))
+    if found is None:
+        return None
+    part, mouth, opener = found
+    return Face(part, mouth, read_all(parts, part, mouth), opener)
+
+
+def _find(parts: list[Part], likely: list[str]) -> tuple[Part, Mouth, str] | None:
+    """Return the part with the lips, the lips, and the shape that opened them."""
+    named = _openers(parts, likely[:_TRIED])
+    if named is None or named[3] < 2 * OPENS:
+        other = _openers(parts, _strongest(parts, set(likely)))
+        if named is None or (other is not None and other[3] > 2 * named[3]):
+            named = other
+    return None if named is None else named[:3]
+
+
+def _openers(parts: list[Part], names: list[str]) -> tuple[Part, Mouth, str, float] | None:
+    """Return the lips that these shapes open: of the largest mesh that has any."""
+    for part in sorted(parts, key=lambda part: -len(part.rest)):
+        finds: list[tuple[Mouth, str]] = []
+        for name in [name for name in names if name in part.keys]:
+            mouth = find_mouth(
+                part.rest, part.keys[name], part.triangles, hints=part.axes, islands=part.islands
+            )
+            if mouth is not None and mouth.opening(part.keys[name]) > OPENS:
+                finds.append((mouth, name))
+        mouth = widest(_agreeing([mouth for mouth, _ in finds]))
+        if mouth is not None:
+            opened = {name: mouth.opening(part.keys[name]) for _, name in finds}
+            name = max(opened, key=lambda key: opened[key])
+            return part, mouth, name, opened[name]
+    return None
+
+
+def _agreeing(mouths: list[Mouth]) -> list[Mouth]:
+    """Return the finds of one mouth: where most of them lie, looking the way most of them look."""
+    if len(mouths) < 2:
+        return mouths
+    agree = np.array([[_same(one, other) for other in mouths] for one in mouths]).sum(1)
+    return [mouth for mouth, count in zip(mouths, agree, strict=True) if count == agree.max()]
+
+
+def _same(one: Mouth, other: Mouth) -> bool:
+    """Return whether two finds look one way and share vertices."""
+    mine, theirs = np.r_[one.upper, one.lower], np.r_[other.upper, other.lower]
+    shared = len(np.intersect1d(mine, theirs)) / min(len(mine), len(theirs))
+    return bool(one.frame.axes[2] @ other.frame.axes[2] > 0.9 and shared > 0.3)
+
+
+def _strongest(parts: list[Part], tried: set[str]) -> list[str]:
+    """Return shapes that move much of a mesh downwards, the farthest first."""
+    reach: dict[str, float] = {}
+    for part in parts:
+        for name, offsets in part.keys.items():
+            if name not in tried:
+                size = float(np.percentile(np.linalg.norm(offsets, axis=1), 99.5))
+                reach[name] = max(reach.get(name, 0.0), size / max(part.size, 1e-12))
+    ordered = sorted(reach, key=lambda name: -reach[name])
+    return ordered[: 2 * _TRIED]
+
+
+def read_all(parts: Iterable[Part], face: Part, mouth: Mouth) -> dict[str, Reading]:
+    """Return the reading of every shape on every part."""
+    parts = list(parts)
+    names = dict.fromkeys(name for part in parts for name in part.keys)
+    return {name: read(parts, face, mouth, name) for name in names}
+
+
+def read(parts: list[Part], face: Part, mouth: Mouth, name: str) -> Reading:
+    """Return what a shape does on all parts together."""
+    has = [part for part in parts if name in part.keys]
+    offsets = face.keys.get(name)
+    marks = mouth.landmarks(offsets) if offsets is not None else np.zeros((8, 3))
+    centre = mouth.frame.local(face.rest[np.r_[mouth.upper, mouth.lower]]).mean(0)
+    shown = [face] if offsets is not None else has
+    where = np.concatenate([mouth.frame.local(part.rest) for part in shown]) - centre
+    moved = np.concatenate([mouth.frame.local(part.keys[name]) for part in shown])
+    size = np.linalg.norm(moved, axis=1)
+    weight = size**2
+    total = max(float(weight.sum()), 1e-30)
+    heights = where[:, 1] / mouth.width
+    left, right = weight[where[:, 0] > 0].sum(), weight[where[:, 0] < 0].sum()
+    return Reading(
+        landmarks=marks,
+        measures=features(marks),
+        upper_face=float(weight[heights > ABOVE].sum() / total),
+        height=float((weight * heights).sum() / total),
+        side=float((left - right) / max(left + right, 1e-30)),
+        reach=float(size.max(initial=0.0) / mouth.width),
+        down=float(-(size * moved[:, 1]).sum() / total),
+        meshes=tuple(part.name for part in has),
+    )
