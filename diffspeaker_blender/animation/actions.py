@@ -49,7 +49,7 @@ def new_action(key: Any, name: str, clip: str = "") -> Any:
     action = bpy.data.actions.new(name)
     action[OURS] = clip
     if hasattr(action, "slots"):
-        action.slots.new(id_type="KEY", name=key.name)
+        action.slots.new(id_type=key.id_type, name=key.name)
     return action
 
 
@@ -61,8 +61,9 @@ def assign(holder: Any, action: Any) -> None:
     if getattr(holder, "action", None) != action:
         holder.action = action
     if hasattr(action, "slots") and holder.action_slot is None:
-        fits = [slot for slot in action.slots if slot.target_id_type in ("KEY", "UNSPECIFIED")]
-        holder.action_slot = fits[0] if fits else action.slots.new(id_type="KEY", name="Key")
+        kind = holder.id_data.id_type
+        fits = [slot for slot in action.slots if slot.target_id_type in (kind, "UNSPECIFIED")]
+        holder.action_slot = fits[0] if fits else action.slots.new(id_type=kind, name=kind.title())
 
 
 def slot_of(action: Any, holder: Any) -> Any | None:
@@ -71,7 +72,9 @@ def slot_of(action: Any, holder: Any) -> Any | None:
         return None
     if holder is not None and holder.action == action and holder.action_slot is not None:
         return holder.action_slot
-    return next((slot for slot in action.slots if slot.target_id_type == "KEY"), None)
+    kind = "KEY" if holder is None else holder.id_data.id_type
+    fits = [slot for slot in action.slots if slot.target_id_type == kind]
+    return fits[0] if fits else next(iter(action.slots), None)
 
 
 def filled_slot(action: Any) -> Any | None:

@@ -13,13 +13,13 @@ from typing import Any
 
 import bpy
 
-from ..character import head
+from ..character import detect, head
 from ..errors import Finding, HeadError, MotionError
 from ..motion.edits import Edits
 from ..motion.keys import Shaped, mode_for, with_parts
 from ..motion.motion import Adjustments, Motion, scene_frames
 from ..sound.sources import scene_fps
-from . import actions, edits, shape_keys, storage, takes
+from . import actions, edits, mapped, shape_keys, storage, takes
 from .storage import Clip, Index, Source
 from .takes import Spoken
 
@@ -104,6 +104,10 @@ def apply_motion(
     Raises HeadError and MotionError, both before anything is changed.
     """
     scene, clip, spoken = scene or bpy.context.scene, clip or NAMELESS, spoken or Spoken()
+    if detect.is_mapped(obj):
+        live = vars(adjustments).copy() if adjustments is not None else {}
+        record = Clip(float(start_frame), "named", float(tolerance), nla=nla, adjustments=live)
+        return _of_mapped(obj, mapped.apply(obj, motion, record, clip, scene, spoken))
     _require(obj, motion, mode)
     key = _key_of(obj)
     motion = with_parts(motion, key.key_blocks)
@@ -180,6 +184,9 @@ def _again(
     obj: Any, clip: str, scene: Any, *, bare: bool = False, above: bool = False, **changes: Any
 ) -> Applied:
     """Write a line again with some of its record changed; hand edits stay unless `bare`."""
+    if detect.is_mapped(obj):
+        scene = scene or bpy.context.scene
+        return _of_mapped(obj, mapped.again(obj, clip, scene, above=above, **changes))
     key, scene = obj.data.shape_keys, scene or bpy.context.scene
     index = storage.read(key)
     record = index.clips.get(clip)
@@ -275,6 +282,11 @@ def _settle(obj: Any, index: Index, scene: Any, were: dict[str, Any]) -> None:
             _write(obj, index, clip, motion, scene)
 
 
+def _of_mapped(obj: Any, found: mapped.Result) -> Applied:
+    written = shape_keys.Written(found.frames, found.keyframes, found.millimetres)
+    return replace(_applied(obj, found.clip, found.record, written), findings=found.findings)
+
+
 def _applied(obj: Any, clip: str, record: Clip, written: shape_keys.Written) -> Applied:
     return Applied(
         obj.name,
@@ -292,6 +304,8 @@ def remove_motion(obj: Any, clip: str = "") -> int:
 
     Shape keys that another clip needs stay, as does everything that is the user's.
     """
+    if detect.is_mapped(obj):
+        return mapped.remove(obj, clip, bpy.context.scene)
     key = obj.data.shape_keys if obj.data else None
     index = storage.read(key)
     if key is None:
@@ -333,6 +347,8 @@ def load_stored(obj: Any, clip: str) -> tuple[Motion, Adjustments] | None:
 
 def edited(obj: Any, clip: str) -> tuple[str, ...]:
     """Return the shape keys of a line whose curves are not as generated, but changed by hand."""
+    if detect.is_mapped(obj):
+        return ()
     key = _existing_key(obj)
     index = storage.read(key)
     return edits.edited(key, index, clip) if clip in index.clips else ()
@@ -350,7 +366,7 @@ def layer_of(obj: Any, clip: str) -> Edits:
 
 def followed(obj: Any) -> dict[str, str]:
     """Return which of a head's keys drive something else: name → an object that follows it."""
-    key = _existing_key(obj)
+    key = None if detect.is_mapped(obj) else _existing_key(obj)
     found: dict[str, str] = {}
     for other in () if key is None else bpy.data.objects:
         keys = other.data.shape_keys if other.type == "MESH" else None
@@ -409,4 +425,4 @@ def _key_of(obj: Any) -> Any:
 
 
 def _existing_key(obj: Any) -> Any | None:
-    return obj.data.shape_keys if obj is not None and obj.type == "MESH" else None
+    return storage.holder(obj)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ..character import detect
 from ..motion.edits import KEY, Edits
 from ..motion.motion import Adjustments, Motion
 
@@ -152,12 +153,25 @@ class Index:
         return [c for c, clip in self.clips.items() if c != besides and name in clip.keys]
 
 
+def holder(obj: Any) -> Any | None:
+    """Return what keeps the lines of an object: a mapped character itself, else its shape keys."""
+    if obj is None or obj.type != "MESH":
+        return None
+    return obj if detect.is_mapped(obj) else obj.data.shape_keys
+
+
+def _index_name(key: Any | None) -> str:
+    """Return the property that holds the index: on objects the short name is the live controls'."""
+    return INDEX if key is None or key.id_type == "KEY" else f"{INDEX}.lines"
+
+
 def read(key: Any | None) -> Index:
     """Return what is stored on a shape-key datablock; an empty index when nothing (readable) is."""
-    if key is None or INDEX not in key:
+    name = _index_name(key)
+    if key is None or name not in key:
         return Index()
     try:
-        found = json.loads(key[INDEX])
+        found = json.loads(key[name])
         clips = {name: _clip(clip) for name, clip in found["clips"].items()}
         return Index(clips, found["keys"], found["made_basis"], found["numbers"])
     except (ValueError, TypeError, KeyError):  # written by a version with another layout
@@ -193,10 +207,11 @@ def write(key: Any, index: Index) -> None:
     ours = (_CURVES, _SHAPE, _EDITS, _WRITTEN)
     for name in [n for n in key.keys() if n.startswith(ours) and n not in needed]:  # noqa: SIM118 ID properties
         del key[name]
+    name = _index_name(key)
     if index.clips or index.keys:
-        key[INDEX] = json.dumps(asdict(index))
-    elif INDEX in key:
-        del key[INDEX]
+        key[name] = json.dumps(asdict(index))
+    elif name in key:
+        del key[name]
 
 
 def put_motion(key: Any, clip: Clip, motion: Motion) -> None:

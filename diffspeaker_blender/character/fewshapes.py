@@ -74,9 +74,11 @@ class FewShapes:
     def only(self, kept: list[int]) -> FewShapes:
         """Return some of the shapes."""
         return FewShapes(
-            tuple(self.names[k] for k in kept), tuple(self.measured[k] for k in kept),
-            tuple(self.roles[k] for k in kept), self.limit,
-        )  # fmt: skip
+            tuple(self.names[k] for k in kept),
+            tuple(self.measured[k] for k in kept),
+            tuple(self.roles[k] for k in kept),
+            self.limit,
+        )
 
     def solve(self, column: Table[str, Floats], frames: int, fps: float = 30.0) -> Floats:
         """Return the strengths (F, N) of the shapes for control curves (F,) by name."""

@@ -109,6 +109,8 @@ class Mapping:
     """How the lips are sealed: "lock", "key", "bones", "gate", or "" where they cannot be."""
     strengths: dict[str, float] = field(default_factory=dict)
     """Group → factor; 1 where it is not named."""
+    bases: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    """Bone → how it stood when the mapping was made: "rotation" (w, x, y, z), "location"."""
     steps: int = 0
     """Hold each pose for so many frames at least (2: "on twos"); 0 or 1 moves on every frame."""
 
@@ -155,14 +157,18 @@ class Mapping:
             if data.pop("version") != VERSION:
                 raise ValueError("the mapping is of another version")
             few = data.pop("few")
-            rows, few_rows = (tuple(_row_from(r) for r in data.pop(n)) for n in ("rows", "few_rows"))
+            rows, few_rows = (
+                tuple(_row_from(r) for r in data.pop(n)) for n in ("rows", "few_rows")
+            )
             return cls(
                 rows=rows, few_rows=few_rows, few=FewShapes.from_dict(few) if few else None, **data
             )
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"this is no mapping ({error})") from error
 
-    def moved_to(self, owners: Iterable[tuple[str, Iterable[tuple[str, str, str, int]]]]) -> Mapping:
+    def moved_to(
+        self, owners: Iterable[tuple[str, Iterable[tuple[str, str, str, int]]]]
+    ) -> Mapping:
         """Return the mapping for another character of the same names, as presets and copies need.
 
         owners: (object, the `Place.key`s that it has). Rows that find no channel are left out.
@@ -173,8 +179,10 @@ class Mapping:
             keys = {place.key: place for place in row.places}
             places = [
                 replace(place, owner=owner)
-                for key, place in keys.items() for owner, there in where if key in there
-            ]  # fmt: skip
+                for key, place in keys.items()
+                for owner, there in where
+                if key in there
+            ]
             return replace(row, places=tuple(places))
 
         rows = tuple(row for row in map(moved, self.rows) if row.places)
@@ -220,9 +228,14 @@ def _hold(curve: Floats, steps: int) -> Floats:
 def group_of(control: str) -> str:
     """Return whose strength a control belongs to."""
     for start, group in (
-        ("jaw", "jaw"), ("tongue", "tongue"), ("eyeLook", "eyes"), ("eye", "lids"),
-        ("brow", "brows"), ("cheek", "cheeks"), ("nose", "cheeks"),
-    ):  # fmt: skip
+        ("jaw", "jaw"),
+        ("tongue", "tongue"),
+        ("eyeLook", "eyes"),
+        ("eye", "lids"),
+        ("brow", "brows"),
+        ("cheek", "cheeks"),
+        ("nose", "cheeks"),
+    ):
         if control.startswith(start):
             return group
     return "lips"

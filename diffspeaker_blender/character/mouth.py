@@ -20,20 +20,34 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 LANDMARKS = (
-    "upper", "lower", "upperLeft", "upperRight", "lowerLeft", "lowerRight",
-    "cornerLeft", "cornerRight",
-)  # fmt: skip
+    "upper",
+    "lower",
+    "upperLeft",
+    "upperRight",
+    "lowerLeft",
+    "lowerRight",
+    "cornerLeft",
+    "cornerRight",
+)
 """Points of the lips that are followed, in the order of the rows of landmark arrays."""
 
 FEATURES = (
-    "opening", "upperHeight", "lowerHeight", "upperForward", "lowerForward", "width", "sideways",
-)  # fmt: skip
+    "opening",
+    "upperHeight",
+    "lowerHeight",
+    "upperForward",
+    "lowerForward",
+    "width",
+    "sideways",
+)
 """What is measured of a mouth, each in mouth widths, as change from rest."""
 
 _TEARS = 1.5
 """How many times their distance two vertices part, at least, to be lips and no stretched skin."""
 _PARTS = 0.05
 """Share of the widest parting that still counts as lips (towards the corners)."""
+_CROOKED = 0.02
+"""Mean distance of mirrored points, over the face's size, from which another mirror is sought."""
 _MOST = 2500
 """Vertices looked at on each side; more are thinned out."""
 _BINS = 15
@@ -78,10 +92,16 @@ class Mouth:
         rows = [
             _mean(rows, self.along, where)
             for rows, where in (
-                (upper, 0.0), (lower, 0.0), (upper, 0.55), (upper, -0.55),
-                (lower, 0.55), (lower, -0.55), (both, 1.0), (both, -1.0),
+                (upper, 0.0),
+                (lower, 0.0),
+                (upper, 0.55),
+                (upper, -0.55),
+                (lower, 0.55),
+                (lower, -0.55),
+                (both, 1.0),
+                (both, -1.0),
             )
-        ]  # fmt: skip
+        ]
         return np.stack(rows)
 
     def opening(self, offsets: Any) -> float:
@@ -105,11 +125,16 @@ def features(landmarks: Any) -> Floats:
     width = marks[..., 6, 0] - marks[..., 7, 0]
     return np.stack(
         [
-            upper[..., 1] - lower[..., 1], upper[..., 1], lower[..., 1], upper[..., 2],
-            lower[..., 2], width, (marks[..., 6, 0] + marks[..., 7, 0]) / 2,
+            upper[..., 1] - lower[..., 1],
+            upper[..., 1],
+            lower[..., 1],
+            upper[..., 2],
+            lower[..., 2],
+            width,
+            (marks[..., 6, 0] + marks[..., 7, 0]) / 2,
         ],
         -1,
-    )  # fmt: skip
+    )
 
 
 # -- finding ----------------------------------------------------------------------------------
@@ -161,10 +186,16 @@ def widest(mouths: Any) -> Mouth | None:
 def _stances(near: Floats, axes: Floats) -> list[tuple[Floats, Floats]]:
     """Return (side, up) hypotheses, the likeliest first: upright in the world."""
     found: list[tuple[Floats, Floats]] = []
-    sides = sorted(
-        (axis for k, axis in enumerate(axes) if not _among(axis, axes[:k])),
-        key=lambda axis: _asymmetry(near, axis) + 0.02 * abs(axis[2]),
-    )[:2]
+
+    def skew(axis: Floats) -> float:
+        return _asymmetry(near, axis) + 0.02 * abs(float(axis[2]))
+
+    sides = sorted((a for k, a in enumerate(axes) if not _among(a, axes[:k])), key=skew)[:2]
+    if skew(sides[0]) > _CROOKED:  # turned within its mesh: look all around
+        angles = np.radians(np.arange(0, 180, 4))
+        around = [np.array([np.cos(a), np.sin(a), 0.0]) for a in angles]
+        best = min(around, key=skew)
+        sides = [best, *sides[:1]] if skew(best) < 0.7 * skew(sides[0]) else sides
     for side in sides:
         for axis in (axes[2], *axes):
             for up in (axis, -axis):
@@ -185,7 +216,9 @@ def _parting(mouth: Mouth, opened: Floats) -> tuple[float, float]:
     """Return how far the lips part upwards, summed over pairs, and its share of all parting."""
     between = opened[mouth.upper] - opened[mouth.lower]
     upwards = np.clip(between @ mouth.frame.axes[1], 0, None)
-    return float(upwards.sum()), float(upwards.sum() / max(np.linalg.norm(between, axis=1).sum(), 1e-12))
+    return float(upwards.sum()), float(
+        upwards.sum() / max(np.linalg.norm(between, axis=1).sum(), 1e-12)
+    )
 
 
 def _line(

@@ -17,8 +17,22 @@ from pathlib import Path
 FOLDER = Path(__file__).with_name("conventions")
 
 VISEMES = (
-    "sil", "PP", "FF", "TH", "DD", "kk", "CH", "SS", "nn", "RR", "aa", "E", "ih", "oh", "ou",
-)  # fmt: skip
+    "sil",
+    "PP",
+    "FF",
+    "TH",
+    "DD",
+    "kk",
+    "CH",
+    "SS",
+    "nn",
+    "RR",
+    "aa",
+    "E",
+    "ih",
+    "oh",
+    "ou",
+)
 
 _PREFIX = re.compile(
     r"^(?:[A-Za-z0-9 ]+__|[^.]*(?:blend|face|facial|head|mesh|shape)[^.]*\.(?=\w{3})|!ex-|\$?ex-"
@@ -34,7 +48,9 @@ _DIRECTIONS = {"jaw", "mouth", "lookat", "head", "tongue", "jawsideways"}
 """Stems whose "left" is where they go, no side."""
 _SHORTEST = 3
 """Letters a name must keep to be compared loosely; shorter ones must match exactly, in a set."""
-_TURNS = re.compile(r"^(?:head|eye|left ?eye|right ?eye|neck)[_ ]?(?:yaw|pitch|roll)", re.IGNORECASE)
+_TURNS = re.compile(
+    r"^(?:head|eye|left ?eye|right ?eye|neck)[_ ]?(?:yaw|pitch|roll)", re.IGNORECASE
+)
 """Head and eye rotations of capture files, which are no shapes: HeadRoll is no rolled lip."""
 
 
@@ -135,9 +151,9 @@ def _guess(convention: Convention, exact: set[str], loose: dict[str, list[str]])
         for name in names:
             plain = normalise(name)
             if len(plain.strip("<>")) >= _SHORTEST:
-                hits += [hit for hit in loose.get(plain, ()) if hit not in hits]
+                hits += (hit for hit in loose.get(plain, ()) if hit not in hits)
         if not hits:
-            hits = [name for name in _spelt_otherwise(names, exact)]
+            hits = list(_spelt_otherwise(names, exact))
         return tuple(hits)
 
     controls = {key: hits for key, names in convention.controls.items() if (hits := there(names))}

@@ -22,7 +22,7 @@ from . import seal
 from .fewshapes import FewShapes, control_features, control_landmarks
 from .mapping import JAW, SEAL, TUCK, Mapping, Place, Row, Term, group_of
 from .mouth import features
-from .probe import OPENS, Face, Part, Reading, measure
+from .probe import OPENS, Face, Part, measure
 
 Floats = NDArray[np.float64]
 
@@ -77,10 +77,14 @@ def sentence(mapping: Mapping, meshes: int) -> str:
         count = f"{len(names)} controls"
     where = f" on {meshes} mesh{'es' if meshes != 1 else ''}" if meshes else ""
     parts = [f"{count}{where}", "lips seal" if mapping.lips else "lips cannot seal"]
-    lacking = [word for word, wanted in (
-        ("tongue", ("tongueOut", "tongueTip", "tongueBack")),
-        ("blinks", ("eyeBlinkLeft", "eyeBlinkRight")),
-    ) if not names & set(wanted)]  # fmt: skip
+    lacking = [
+        word
+        for word, wanted in (
+            ("tongue", ("tongueOut", "tongueTip", "tongueBack")),
+            ("blinks", ("eyeBlinkLeft", "eyeBlinkRight")),
+        )
+        if not names & set(wanted)
+    ]
     if lacking:
         parts.append("no " + ", no ".join(lacking))
     return "Ready to speak: " + ", ".join(parts)
@@ -124,8 +128,9 @@ class _Builder:
         mouth = [c for c in chosen if c.startswith(MOUTH)]
         guess = max(
             (g for g in self.found if g.controls),
-            key=lambda g: (len(g.controls), g.exact - len(g.visemes)), default=None,
-        )  # fmt: skip
+            key=lambda g: (len(g.controls), g.exact - len(g.visemes)),
+            default=None,
+        )
         if JAW in chosen and len(mouth) >= _ENOUGH:
             title = guess.convention.title if guess else "Shapes"
             mapping = self._by_controls(title, chosen)
@@ -150,8 +155,9 @@ class _Builder:
             for control, named in guess.controls.items():
                 sides = (
                     [control.replace("*", side) for side in ("Left", "Right")]
-                    if control.endswith("*") else [control]
-                )  # fmt: skip
+                    if control.endswith("*")
+                    else [control]
+                )
                 if all(side in chosen for side in sides) or not (strong or len(named[0]) > 5):
                     continue
                 good = self._apart([key for key in named if self._does(control, key)])
@@ -166,12 +172,18 @@ class _Builder:
         if lips and not reading.meshes:
             return False
         if lips and reading.upper_face > _STRAY and reading.at_lips < 0.5 * reading.reach:
-            self._doubt(key, f"left out: it moves the upper face ({100 * reading.upper_face:.0f} %"
-                        " of its motion), not the mouth")  # fmt: skip
+            self._doubt(
+                key,
+                f"left out: it moves the upper face ({100 * reading.upper_face:.0f} %"
+                " of its motion), not the mouth",
+            )
             return False
         if control == JAW and reading.opening < OPENS:
-            self._doubt(key, "left out: it does not open the mouth "
-                        f"(lips part by {100 * reading.opening:.0f} % of the mouth's width)")  # fmt: skip
+            self._doubt(
+                key,
+                "left out: it does not open the mouth "
+                f"(lips part by {100 * reading.opening:.0f} % of the mouth's width)",
+            )
             return False
         if control == SEAL and reading.opening > -0.02:
             self._doubt(key, "left out: it does not bring the lips together")
@@ -182,7 +194,7 @@ class _Builder:
         return True
 
     def _apart(self, keys: list[str]) -> list[str]:
-        """Return the first of several shapes, and those that act elsewhere: parts, not spellings."""
+        """Return the first of several shapes, and those that act elsewhere: its parts."""
         kept: list[str] = []
         for key in keys:
             if all(self._overlap(key, other) < 0.5 for other in kept):
@@ -221,10 +233,14 @@ class _Builder:
             terms, self.face.readings, chosen.get(SEAL, []), posed=bool(self._bite())
         )
         rows = tuple(
-            Row(self._places(key), tuple(found), group=groups.get(key, "lips"),
-                high=1.0 if key not in chosen.get(SEAL, []) else 1.5)
+            Row(
+                self._places(key),
+                tuple(found),
+                group=groups.get(key, "lips"),
+                high=1.0 if key not in chosen.get(SEAL, []) else 1.5,
+            )
             for key, found in closed.items()
-        )  # fmt: skip
+        )
         return Mapping(title, rows, lips=lips)
 
     def _substitutes(
@@ -253,23 +269,29 @@ class _Builder:
                     return key
         return ""
 
-    def _roll(self, pool: dict[tuple[str, ...], Floats], marks: Floats) -> dict[tuple[str, ...], float]:
-        """Return the shape that draws the lower lip in without opening the mouth: a bite made up."""
+    def _roll(
+        self, pool: dict[tuple[str, ...], Floats], marks: Floats
+    ) -> dict[tuple[str, ...], float]:
+        """Return the shape that draws the lower lip in without opening: a made-up bite."""
         inwards = {
-            unit: row for unit, row in pool.items()
-            if features(row.reshape(-1, 3))[4] < -0.03 and features(row.reshape(-1, 3))[0] < 0.06
+            unit: row
+            for unit, row in pool.items()
+            if features(row.reshape(-1, 3))[4] < -0.03
+            and features(row.reshape(-1, 3))[0] < 0.06
             and abs(features(row.reshape(-1, 3))[5]) < 0.1
-        }  # fmt: skip
+        }
         best = max(inwards, key=lambda unit: _angle(inwards[unit], marks), default=None)
         if best is None or _angle(inwards[best], marks) < 0.35:
             return {}
         want, have = features(marks.reshape(-1, 3)), features(inwards[best].reshape(-1, 3))
         found = {best: float(np.clip(want[4] / have[4], 0.2, 1.0))}
         lifts = [
-            unit for unit, row in pool.items()
-            if features(row.reshape(-1, 3))[1] > 0.05 and abs(features(row.reshape(-1, 3))[5]) < 0.1
+            unit
+            for unit, row in pool.items()
+            if features(row.reshape(-1, 3))[1] > 0.05
+            and abs(features(row.reshape(-1, 3))[5]) < 0.1
             and abs(features(row.reshape(-1, 3))[2]) < 0.02
-        ]  # fmt: skip
+        ]
         for unit in lifts[:1]:  # the upper teeth are seen over the lower lip
             found[unit] = float(np.clip(want[1] / features(pool[unit].reshape(-1, 3))[1], 0.0, 0.6))
         return found
@@ -295,14 +317,18 @@ class _Builder:
     def _mouths(self) -> list[str]:
         """Return the shapes that move the lips and little else, largest first."""
         found = [
-            key for key, r in self.face.readings.items()
-            if r.at_lips > 0.02 and r.upper_face < 0.25 and self.face.part.name in r.meshes
+            key
+            for key, r in self.face.readings.items()
+            if r.at_lips > 0.02
+            and r.upper_face < 0.25
+            and self.face.part.name in r.meshes
             and abs(r.side) < 0.98
-        ]  # fmt: skip
+        ]
         sided = [
-            key for key, r in self.face.readings.items()
+            key
+            for key, r in self.face.readings.items()
             if r.at_lips > 0.02 and r.upper_face < 0.25 and abs(r.side) >= 0.98
-        ]  # fmt: skip
+        ]
         return [*found, *sided]
 
     # -- a face of few mouths -------------------------------------------------------------------
@@ -330,10 +356,18 @@ class _Builder:
             rows.append(Row(self._places(key), tuple(found), group=group_of(found[0].controls[0])))
         rest_open = self.face.mouth.gap > 0.12
         if rest_open and "closes" not in few.roles:
-            self._doubt("Lips", f"they are {100 * self.face.mouth.gap:.0f} % of the mouth's width "
-                        "apart at rest and no shape closes them, so p, b and m stay open")  # fmt: skip
-        return Mapping(title, tuple(rows), few, few_rows, lips="" if rest_open and
-                       "closes" not in few.roles else "gate")  # fmt: skip
+            self._doubt(
+                "Lips",
+                f"they are {100 * self.face.mouth.gap:.0f} % of the mouth's width "
+                "apart at rest and no shape closes them, so p, b and m stay open",
+            )
+        return Mapping(
+            title,
+            tuple(rows),
+            few,
+            few_rows,
+            lips="" if rest_open and "closes" not in few.roles else "gate",
+        )
 
     def _visemes(self) -> tuple[str, dict[str, str]]:
         """Return the best set of ready mouths: its title, and shape → role."""
@@ -355,8 +389,9 @@ class _Builder:
                 if viseme == "sil" or (role == "closes" and "closes" in roles.values()):
                     continue
                 if role and reading.opening > 0.25:
-                    self._doubt(key, f"named for {viseme}, but it opens the mouth: "
-                                "taken for what it does")  # fmt: skip
+                    self._doubt(
+                        key, f"named for {viseme}, but it opens the mouth: taken for what it does"
+                    )
                     role = ""
                 roles.setdefault(key, role)
         opens = max((self.face.readings[k].opening for k, r in roles.items() if not r), default=0.0)
@@ -397,7 +432,7 @@ class _Builder:
         return {key: _sides(found) for key, found in terms.items()}
 
     def _blinks(self) -> dict[str, tuple[str, ...]]:
-        """Return shapes that close lids, by motion alone: small, high on one or both sides, down."""
+        """Return shapes that close lids, by motion alone: small, high up, downwards."""
         found: dict[str, list[tuple[float, str]]] = {"Left": [], "Right": [], "": []}
         for key, r in self.face.readings.items():
             lid = r.upper_face > 0.9 and r.down > 0.45 and r.at_lips < 0.02
@@ -418,22 +453,42 @@ class _Builder:
         opener = self.face.opener
         if still and not any(opener in part.keys for part in inside):
             verb = "have" if len(still) > 1 else "has"
-            self.remarks.append(Remark(", ".join(still), f"{verb} no shapes, so what lies inside "
-                                       "does not follow the jaw", True))  # fmt: skip
+            self.remarks.append(
+                Remark(
+                    ", ".join(still),
+                    f"{verb} no shapes, so what lies inside does not follow the jaw",
+                    True,
+                )
+            )
         if not mapping.lips:
-            self.remarks.append(Remark("Lips", "nothing here closes them while the jaw is open", True))
+            self.remarks.append(
+                Remark("Lips", "nothing here closes them while the jaw is open", True)
+            )
         if not names & {"tongueOut", "tongueTip", "tongueBack"}:
             self.remarks.append(Remark("Tongue", "no shape moves it", True))
         if not names & {"eyeBlinkLeft", "eyeBlinkRight"}:
             self.remarks.append(Remark("Blinks", "no shape closes the lids", True))
-        empty = sorted({k for part in self.parts for k in part.empty}
-                       - {k for part in self.parts for k in part.keys})  # fmt: skip
-        known = [k for k in empty if any(k in hits for g in naming.guesses(empty)[:1]
-                 for hits in (*g.controls.values(), *g.visemes.values()))]  # fmt: skip
+        empty = sorted(
+            {k for part in self.parts for k in part.empty}
+            - {k for part in self.parts for k in part.keys}
+        )
+        known = [
+            k
+            for k in empty
+            if any(
+                k in hits
+                for g in naming.guesses(empty)[:1]
+                for hits in (*g.controls.values(), *g.visemes.values())
+            )
+        ]
         if known:
             shown = ", ".join(known[:4]) + (f" and {len(known) - 4} more" if len(known) > 4 else "")
-            self.remarks.append(Remark(shown, "empty: they move nothing" if len(known) > 1 else
-                                       "empty: it moves nothing"))  # fmt: skip
+            self.remarks.append(
+                Remark(
+                    shown,
+                    "empty: they move nothing" if len(known) > 1 else "empty: it moves nothing",
+                )
+            )
 
 
 def _in_mouth(part: Part, face: Face) -> bool:
@@ -444,8 +499,12 @@ def _in_mouth(part: Part, face: Face) -> bool:
     lips = mouth.frame.local(base.rest[np.r_[mouth.upper, mouth.lower]]).mean(0)
     points = (mouth.frame.local(part.rest) - lips) / mouth.width
     centre = (points.min(0) + points.max(0)) / 2
-    return bool(abs(centre[0]) < 0.3 and abs(centre[1]) < 0.6 and np.ptp(points, 0).max() < 4
-                and -2.0 < centre[2] < 0.1)  # fmt: skip
+    return bool(
+        abs(centre[0]) < 0.3
+        and abs(centre[1]) < 0.6
+        and np.ptp(points, 0).max() < 4
+        and -2.0 < centre[2] < 0.1
+    )
 
 
 def _sides(terms: list[Term]) -> list[Term]:
@@ -459,7 +518,7 @@ def _sides(terms: list[Term]) -> list[Term]:
 
 
 def _angle(one: Floats, other: Floats) -> float:
-    return float(one @ other / max(np.linalg.norm(one) * np.linalg.norm(other), 1e-12))
+    return float(one @ other) / max(float(np.linalg.norm(one) * np.linalg.norm(other)), 1e-12)
 
 
 def _closest(

@@ -18,7 +18,7 @@ import numpy as np
 from ..animation import edits, storage, takes
 from ..animation.storage import Clip, Source
 from ..animation.takes import Spoken
-from ..character import head
+from ..character import detect, head
 from ..errors import MotionError
 from ..motion.edits import NO_EDITS, Edits
 from ..motion.motion import Adjustments, Motion
@@ -67,7 +67,7 @@ ANY_LINE = Wanted()
 
 def records_of(target: Any) -> dict[str, Clip]:
     """Return the lines of a head by name."""
-    return storage.read(target.data.shape_keys if target.type == "MESH" else None).clips
+    return storage.read(storage.holder(target)).clips
 
 
 def name_of(target: Any, uid: str) -> str:
@@ -224,7 +224,7 @@ def redone(
 ) -> Wanted:
     """Return what a take is of which only some frames are made anew. Raises MotionError."""
     record = records_of(target).get(clip)
-    before = storage.get_motion(target.data.shape_keys, record) if record else None
+    before = storage.get_motion(storage.holder(target), record) if record else None
     if record is None or before is None:
         raise MotionError(f"There is no line “{clip}” on {target.name}.", "Generate it first.")
     fps = scene_fps(scene)
@@ -274,6 +274,8 @@ def live_of(record: Clip | None, intensity: float) -> Adjustments:
 
 def layer_over(target: Any, clip: str, scene: Any, forget: tuple[float, float] | None) -> Edits:
     """Return the hand edits of a line that a new take keeps."""
+    if detect.is_mapped(target):
+        return NO_EDITS
     key = target.data.shape_keys
     index = storage.read(key)
     layer = edits.lift(key, index, clip, scene_fps(scene), head.millimetres(target, scene))
@@ -298,24 +300,25 @@ def write_keep(path: Path, target: Any, clip: str, scene: Any, rows: Any | None)
 
     Values are those that are seen at strength 1, hand edits included.
     """
-    key = target.data.shape_keys
+    key = storage.holder(target)
     index = storage.read(key)
     record = index.clips[clip]
     motion = storage.get_motion(key, record)
     assert motion is not None
     assert motion.controls is not None
     fps, unit = scene_fps(scene), head.millimetres(target, scene)
-    layer = edits.lift(key, index, clip, fps, unit)
+    made = not detect.is_mapped(target)
+    layer = edits.lift(key, index, clip, fps, unit) if made else NO_EDITS
     times = np.arange(motion.frames) / motion.fps + motion.start / motion.fps
     names = motion.control_names
     known = layer.over(motion.controls, names, times, Adjustments())
     mask = np.zeros(known.shape, bool)
-    if rows is None:
+    if rows is None and made:
         for name, seconds in edits.set_by_hand(key, index, clip, fps).items():
             if name in names:
                 near = np.abs(times[:, None] - seconds[None, :]).min(1) < 0.999 / motion.fps
                 mask[near, names.index(name)] = True
-    else:
+    elif rows is not None:
         mask[:] = True
         mask[rows[0] : rows[1] + 1] = False
     np.savez(path, controls=np.clip(known, 0, 1), names=np.array(names), mask=mask, fps=motion.fps)

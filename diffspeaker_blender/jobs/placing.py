@@ -9,7 +9,7 @@ from pathlib import Path
 
 import bpy
 
-from ..animation import clips, diagnosis, point_cache, storage
+from ..animation import clips, diagnosis, mapped, point_cache, storage
 from ..character import head
 from ..errors import Finding, HeadError
 from ..motion import adjust, keys, motion
@@ -53,10 +53,14 @@ def read(path: Path, placement: Placement | None) -> tuple[Motion, Shaped | None
 
 def prepare(result: Motion, placement: Placement) -> tuple[Motion, Shaped | None]:
     """Return the motion as the head takes it and its keys: all that can be done without bpy."""
-    form = placement.form
+    form, line = placement.form, placement.line
+    if placement.mapped:
+        own = mapped.as_controls(result)
+        if line.before is not None:
+            own = splice(line.before, own, *line.rows, filled=True)
+        return own, None
     if form.mode == "cache":
         return result, None
-    line = placement.line
     full = keys.with_parts(result, placement.keys)
     if line.before is not None:
         filled = line.before.controls is not None
@@ -86,7 +90,7 @@ def place(result: Motion, shaped: Shaped | None, placement: Placement) -> Placed
             "Undo its removal or its new name, or pick another head, and generate again.",
         )
     start = first_frame(scene, placement)
-    if placement.form.mode == "cache":
+    if placement.form.mode == "cache" and not placement.mapped:
         return _place_cache(result, placement, target, scene, start)
     clip = lines.clip_for(target, scene, placement.clip, start, placement.line)
     former = lines.records_of(target).get(clip)
@@ -98,7 +102,7 @@ def place(result: Motion, shaped: Shaped | None, placement: Placement) -> Placed
     applied = clips.apply_motion(
         target,
         result,
-        mode=placement.form.mode,
+        mode="named" if placement.mapped else placement.form.mode,
         start_frame=start,
         nla=placement.form.nla,
         clip=clip,
@@ -110,11 +114,11 @@ def place(result: Motion, shaped: Shaped | None, placement: Placement) -> Placed
     )
     lines.mark(scene, placement.line.strips, target, applied.clip)
     live.show_adjustments(target, adjustments, applied.clip)
-    findings = diagnosis.verify(target, applied, scene=scene)
+    findings = () if placement.mapped else diagnosis.verify(target, applied, scene=scene)
     sentence = applied.sentence()
     if len(plan.heads(bpy.context)) > 1:
         sentence = f"{target.name}: {sentence[0].lower()}{sentence[1:]}"
-    if not findings:
+    if not any(found.blocking for found in (*findings, *applied.findings)):
         sentence += f", {sync(scene, placement, applied.frames, start)}"
     return Placed(
         target.name,

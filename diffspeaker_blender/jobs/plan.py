@@ -16,7 +16,7 @@ from typing import Any
 import bpy
 
 from ..animation import clips
-from ..character import head
+from ..character import detect, fit, head
 from ..errors import AudioError, HeadError, LipSyncError
 from ..settings import choices, machine
 from ..settings.choices import Choices
@@ -94,6 +94,8 @@ class Placement:
     followed: frozenset[str]
     folder: Path | None = None
     line: Wanted = ANY_LINE
+    mapped: bool = False
+    """Whether a mapping plays the controls on the character's own channels."""
 
     @classmethod
     def of(
@@ -118,6 +120,7 @@ class Placement:
             followed=frozenset(clips.followed(target)),
             folder=folder,
             line=line,
+            mapped=detect.is_mapped(target),
         )
 
     @property
@@ -142,16 +145,27 @@ def find_head(context: bpy.types.Context, name: str = "") -> bpy.types.Object:
     Raises HeadError.
     """
     if name:
-        found = bpy.data.objects.get(name)
+        found = fit.find(context, name)
         if found is None:
             raise HeadError(f"There is no object called “{name}”.", "Check the head's name.")
-        return found
+        return fitted(found)
     found = chosen_head(context)
     if found is None:
         raise HeadError(
             "There is no head in this scene.", "Pick your head mesh, or add the demo head."
         )
     return found
+
+
+def fitted(found: bpy.types.Object) -> bpy.types.Object:
+    """Return the mesh that speaks for an object: a head as it is, a character's face, fitted now.
+
+    Raises HeadError where there is neither.
+    """
+    if head.looks_like_head(found) and not detect.is_mapped(found):
+        return found
+    face: bpy.types.Object = fit.ensure(found)
+    return face
 
 
 def chosen_head(context: bpy.types.Context) -> bpy.types.Object | None:
@@ -164,6 +178,9 @@ def chosen_head(context: bpy.types.Context) -> bpy.types.Object | None:
     for obj in seen:
         if obj is not None and head.looks_like_head(obj):
             return obj
+        face: bpy.types.Object | None = detect.speaker_of(obj)
+        if face is not None:
+            return face
     picked: bpy.types.Object | None = choices.settings(context).head
     if picked is not None and picked.name in context.view_layer.objects:
         return picked
@@ -293,6 +310,13 @@ def need_of(model: model_files.ModelFile | None) -> str:
 
 def check(target: bpy.types.Object, model: model_files.ModelFile | None) -> None:
     """Refuse a head the model cannot move, naming why. Raises HeadError."""
+    if detect.is_mapped(target):
+        if need_of(model) != "any":
+            raise HeadError(
+                f"{target.name} is no head of this model, which moves vertices by number.",
+                "Choose the bundled model, which speaks on every character.",
+            )
+        return
     report = head.check_head(target, need_of(model))
     if not report.usable:
         raise HeadError(report.reason)
@@ -315,9 +339,10 @@ def _task(
     keep = _keep(target, scene, clip, wanted, chosen, rows)
     if keep is not None:
         lines.write_keep(folder / "keep.npz", target, keep, scene, rows)
+    mapped = detect.is_mapped(target)
     request = SpeechRequest(
         **clip.request(folder),
-        face=str(head.write_face(target, folder / "face.npz")),
+        face="demo" if mapped else str(head.write_face(target, folder / "face.npz")),
         output=str(folder / "motion.npz"),
         checkpoint=model.checkpoint if model else chosen.model,
         style=_style(chosen) if model else None,
@@ -330,7 +355,7 @@ def _task(
         gate=None if chosen.gate else False,  # None: as fits the model
         seed=chosen.seed,
         tolerance=chosen.tolerance,
-        detail=chosen.output != "NAMED",
+        detail=chosen.output != "NAMED" and not mapped,
         device=machine.get().device,
         keep=None if keep is None else str(folder / "keep.npz"),
     )

@@ -38,6 +38,11 @@ class DIFFSPEAKER_OT_generate(Choices, bpy.types.Operator):
         description="Name of the head; empty takes the picked one, or the active object",
         options={"SKIP_SAVE"},
     )
+    character: StringProperty(
+        name="Character",
+        description="Name of the character's mesh, armature or collection; measured when it is new",
+        options={"SKIP_SAVE"},
+    )
     audio: StringProperty(
         name="Sound File",
         description="File to speak; empty takes what the scene says, such as the selected strips",
@@ -92,7 +97,9 @@ class DIFFSPEAKER_OT_generate(Choices, bpy.types.Operator):
     def _tasks(self, context: bpy.types.Context) -> list[Any]:
         machine.require_runtime()
         file = bpy.path.abspath(self.audio) if self.audio else ""
-        return plan.tasks(context, self, head_name=self.head, file=file, start=self.start_frame)
+        return plan.tasks(
+            context, self, head_name=self.character or self.head, file=file, start=self.start_frame
+        )
 
 
 class DIFFSPEAKER_OT_cancel(bpy.types.Operator):

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Write a mapped character's channels: shape keys of many meshes, bones, custom properties.
+
+`curves_of` turns what `Mapping.evaluate` returns, one value a frame for each place, into
+`Channel` (datablock, data path, index) → values; `write` puts keys on them. Every datablock gets an
+action of our own: its active one while it is free, else an NLA track beside the user's action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import bpy
+import numpy as np
+from mathutils import Euler, Quaternion
+
+from ..character.mapping import Place
+from ..errors import HeadError
+from . import actions
+
+MAPPED = "(mapped)"
+"""Marks the actions of mapped characters: one on each datablock, for all lines together."""
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One F-curve's place."""
+
+    owner: Any
+    """The datablock (ID): a mesh's shape keys, an object, an armature's data."""
+    path: str
+    index: int = 0
+
+    @property
+    def name(self) -> str:
+        """Return a name for records: it survives undo and another file."""
+        return f"{self.owner.id_type}|{self.owner.name}|{self.path}|{self.index}"
+
+
+Bases = Mapping[str, Mapping[str, Sequence[float]]]
+
+
+def curves_of(found: Iterable[tuple[Place, Any]], bases: Bases) -> list[tuple[Channel, Any]]:
+    """Return the F-curves that play values (F,) of places; places that are gone are left out.
+
+    bases: bone → how it stands without us, `stand`.
+    """
+    curves: list[tuple[Channel, Any]] = []
+    turned: dict[tuple[str, str, str], dict[int, Any]] = {}
+    for place, values in found:
+        owner = bpy.data.objects.get(place.owner)
+        if owner is None:
+            continue
+        if place.kind == "key":
+            key = owner.data.shape_keys
+            if key is not None and place.name in key.key_blocks:
+                curves.append((Channel(key, actions.path_of(place.name)), values))
+        elif place.kind == "property":
+            channel = property_channel(owner, place)
+            if channel is not None:
+                curves.append((channel, values))
+        elif owner.type == "ARMATURE" and place.name in owner.pose.bones:
+            turned.setdefault((place.owner, place.name, place.path), {})[place.index] = values
+    for (name, bone, path), axes in turned.items():
+        rig = bpy.data.objects[name]
+        base = bases.get(bone) or stand(rig.pose.bones[bone])
+        curves += _bone_curves(rig, bone, path, axes, base)
+    return curves
+
+
+def property_channel(owner: Any, place: Place) -> Channel | None:
+    """Return where a custom property is animated, None when it is not there."""
+    escaped = bpy.utils.escape_identifier(place.name)
+    if place.path == "data":
+        return Channel(owner.data, f'["{escaped}"]') if place.name in owner.data else None
+    if place.path:
+        bone = owner.pose.bones.get(place.path) if owner.type == "ARMATURE" else None
+        if bone is None or place.name not in bone:
+            return None
+        held = bpy.utils.escape_identifier(place.path)
+        return Channel(owner, f'pose.bones["{held}"]["{escaped}"]')
+    return Channel(owner, f'["{escaped}"]') if place.name in owner else None
+
+
+def _bone_curves(
+    rig: Any, name: str, path: str, axes: dict[int, Any], base: Mapping[str, Sequence[float]]
+) -> list[tuple[Channel, Any]]:
+    """Return the curves of one bone in its own rotation mode, from moves or turns by axis."""
+    bone = rig.pose.bones[name]
+    start = f'pose.bones["{bpy.utils.escape_identifier(name)}"]'
+    count = len(next(iter(axes.values())))
+    table = np.zeros((count, 3))
+    for axis, values in axes.items():
+        table[:, axis] = values
+    if path != "rotation":
+        moved = table + np.array(base[path])
+        return [(Channel(rig, f"{start}.{path}", k), moved[:, k]) for k in range(3)]
+    return [
+        (Channel(rig, f"{start}.{word}", k), column)
+        for word, rows in [turns(table, Quaternion(base["rotation"]), bone.rotation_mode)]
+        for k, column in enumerate(rows.T)
+    ]
+
+
+def turns(angles: Any, base: Any, mode: str) -> tuple[str, Any]:
+    """Return the property's name and rows (F, 3 or 4) of turns about a bone's own axes.
+
+    angles: (F, 3) radians about X, Y, Z, after the rotation `base`.
+    """
+    rows = []
+    former: Any = None
+    for x, y, z in np.asarray(angles, np.float64):
+        turned = base @ Euler((x, y, z), "XYZ").to_quaternion()
+        if mode == "QUATERNION":
+            if former is not None and turned.dot(former) < 0:
+                turned.negate()
+            former = turned
+            rows.append(tuple(turned))
+        elif mode == "AXIS_ANGLE":
+            axis, angle = turned.to_axis_angle()
+            rows.append((angle, *axis))
+        else:
+            former = turned.to_euler(mode, former) if former else turned.to_euler(mode)
+            rows.append(tuple(former))
+    word = {"QUATERNION": "quaternion", "AXIS_ANGLE": "axis_angle"}.get(mode, "euler")
+    return f"rotation_{word}", np.array(rows)
+
+
+def stand(bone: Any) -> dict[str, Any]:
+    """Return how a pose bone stands now."""
+    if bone.rotation_mode == "QUATERNION":
+        turned = bone.rotation_quaternion
+    elif bone.rotation_mode == "AXIS_ANGLE":
+        turned = Quaternion(bone.rotation_axis_angle[1:], bone.rotation_axis_angle[0])
+    else:
+        turned = bone.rotation_euler.to_quaternion()
+    return {"rotation": list(turned), "location": list(bone.location), "scale": list(bone.scale)}
+
+
+# -- writing ----------------------------------------------------------------------------------
+
+
+def write(
+    curves: list[tuple[Channel, Any]], *, name: str, nla: bool, former: Iterable[Any] = ()
+) -> list[str]:
+    """Put keys (n, 2) on channels; return the names of the actions.
+
+    What of ours was there before is replaced, on datablocks that have no curve any more (`former`)
+    it is taken away. nla: on an NLA track even where a datablock has no action of its own.
+    Raises HeadError, before anything is changed, where a datablock cannot be animated.
+    """
+    owners = list(dict.fromkeys(channel.owner for channel, _ in curves))
+    linked = next((owner for owner in owners if owner.library is not None), None)
+    if linked is not None:
+        raise HeadError(
+            f"{linked.name} is linked from another file, so it cannot be animated here.",
+            "Make a library override of the character (Object > Library Override > Make).",
+        )
+    for owner in former:
+        if owner not in owners:
+            clear(owner)
+    for owner in owners:
+        clear(owner)
+    found: list[str] = []
+    shared: Any = None
+    for owner in owners:
+        mine = [pair for pair in curves if pair[0].owner == owner]
+        shared = _write_owner(owner, mine, shared, f"{name} Lip-Sync", nla)
+        found.append(str(shared.name))
+    return list(dict.fromkeys(found))
+
+
+def _write_owner(
+    owner: Any, curves: list[tuple[Channel, Any]], shared: Any, name: str, nla: bool
+) -> Any:
+    """Write one datablock's curves: in a slot of the shared action where actions have slots."""
+    data = owner.animation_data or owner.animation_data_create()
+    if shared is not None and hasattr(shared, "slots"):
+        own = shared
+        slot: Any = own.slots.new(id_type=owner.id_type, name=owner.name)
+    else:
+        own = actions.new_action(owner, name, MAPPED)
+        slot = own.slots[0] if hasattr(own, "slots") else None
+    bag: Any = actions.channels(own, slot)
+    for channel, keys in curves:
+        _widen(channel, keys)
+        curve = bag.fcurves.new(channel.path, index=channel.index)
+        curve.group = bag.groups.get(actions.GROUP) or bag.groups.new(actions.GROUP)
+        points = curve.keyframe_points
+        points.add(len(keys))
+        points.foreach_set("co", np.ascontiguousarray(keys, np.float32).ravel())
+        points.foreach_set("interpolation", np.full(len(keys), actions.LINEAR, np.int32))
+        curve.update()
+    if data.action is None and not nla:
+        data.action = own
+        if slot is not None:
+            data.action_slot = slot
+    else:
+        first = min(float(keys[0, 0]) for _, keys in curves)
+        last = max(float(keys[-1, 0]) for _, keys in curves)
+        actions.place_strip(owner, MAPPED, own, first, max(last, first + 1.0))
+        strip = actions.clip_strip(owner, MAPPED)
+        if slot is not None and strip is not None:
+            strip.action_slot = slot
+    owner.update_tag()
+    return own
+
+
+def _widen(channel: Channel, keys: Any) -> None:
+    """Let a shape key's slider reach every value: Blender clamps animated values to its range."""
+    name = actions.key_in(channel.path)
+    if channel.owner.id_type != "KEY" or not name:
+        return
+    block = channel.owner.key_blocks[name]
+    least, most = float(keys[:, 1].min()), float(keys[:, 1].max())
+    if most > block.slider_max:
+        block.slider_max = min(most, 10.0)
+    if least < block.slider_min:
+        block.slider_min = max(least, -10.0)
+
+
+def clear(owner: Any) -> None:
+    """Take our action of a mapped character off a datablock; the user's own actions stay."""
+    data = owner.animation_data
+    if data is None:
+        return
+    mine = [action for action, _ in actions.our_actions(owner) if action[actions.OURS] == MAPPED]
+    if data.action is not None and data.action in mine:
+        data.action = None
+    actions.remove_strip(owner, MAPPED)
+    for action in mine:
+        if not action.users:
+            bpy.data.actions.remove(action)
+
+
+def bags(owner: Any) -> Iterable[Any]:
+    """Yield what holds our curves on a datablock."""
+    for action, holder in actions.our_actions(owner):
+        bag = actions.channels(action, actions.slot_of(action, holder), ensure=False)
+        if action[actions.OURS] == MAPPED and bag is not None:
+            yield bag
+
+
+def written(owner: Any) -> list[str]:
+    """Return the channels of a datablock that our curves animate, by `Channel.name`."""
+    return [
+        Channel(owner, curve.data_path, curve.array_index).name
+        for bag in bags(owner)
+        for curve in bag.fcurves
+    ]
+
+
+def set_value(channel: Channel, value: float) -> None:
+    """Set a channel to a value by hand, as a test pose does."""
+    target, attribute = channel.path, ""
+    if target.endswith('"]') and "key_blocks" not in target:
+        head, _, name = target.rpartition('["')
+        holder = channel.owner.path_resolve(head) if head else channel.owner
+        held = bpy.utils.unescape_identifier(name[:-2])
+        kind = type(holder[held])
+        holder[held] = kind(value) if kind in (int, bool) else float(value)
+        return
+    target, _, attribute = channel.path.rpartition(".")
+    holder = channel.owner.path_resolve(target)
+    found = getattr(holder, attribute)
+    if hasattr(found, "__len__"):
+        found[channel.index] = value
+    else:
+        setattr(holder, attribute, value)
+
+
+def value_of(channel: Channel) -> float:
+    """Return what a channel is now."""
+    found = channel.owner.path_resolve(channel.path)
+    return float(found[channel.index]) if hasattr(found, "__len__") else float(found)

@@ -1,0 +1,410 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Lines on a mapped character: what the model said, as controls, played on its own channels.
+
+The line's motion is kept as our controls (55 curves without vertices), and every writing plays all
+lines anew through the mapping. So live controls, takes, moved strips and a changed mapping all come
+to the same thing: change the record, then `refresh`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import bpy
+import numpy as np
+
+from ..character import detect
+from ..character.mapping import SEAL, TUCK, Mapping, Place
+from ..errors import Finding, HeadError, MotionError
+from ..motion import adjust
+from ..motion import motion as motions
+from ..motion.motion import Adjustments, Motion, scene_frames
+from ..sound.sources import scene_fps
+from . import actions, channels, shape_keys, storage, takes
+from .channels import Channel
+from .storage import Clip, Index
+from .takes import Spoken
+
+EASE_SECONDS = 0.2
+"""Time in which the face comes from rest before a line, and returns to it afterwards."""
+LIFE_MOUTH = 42.0
+"""Millimetres between the ends of the line where a life-size mouth's lips part."""
+_STILL = 1e-5
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of writing a line."""
+
+    clip: str
+    record: Clip
+    frames: tuple[int, int]
+    keyframes: int
+    millimetres: float
+    findings: tuple[Finding, ...] = ()
+
+
+def as_controls(motion: Motion) -> Motion:
+    """Return a motion as our controls alone, without vertices. Raises MotionError without any."""
+    if motion.controls is None:
+        raise MotionError(
+            "This model moves the vertices of its own head, so it cannot speak on this character.",
+            "Choose the bundled model.",
+        )
+    if motion.vertices == 0:
+        return motion
+    empty = np.zeros((len(motion.control_names), 0, 3), np.float32)
+    return replace(
+        motion,
+        weights=motion.controls.copy(),
+        shapes=empty,
+        names=motion.control_names,
+        regions=None,
+        region_names=(),
+        dense=None,
+        opening=None,
+    )
+
+
+# -- the verbs --------------------------------------------------------------------------------
+
+
+def apply(
+    obj: Any,
+    motion: Motion,
+    record: Clip,
+    clip: str,
+    scene: Any,
+    spoken: Spoken,
+) -> Result:
+    """Put a motion on a character as the take that a line shows, above all other lines.
+
+    record: the line's place and form. Raises HeadError and MotionError, before anything is changed.
+    """
+    require(obj)
+    motion = as_controls(motion)
+    index = storage.read(obj)
+    former = index.clips.get(clip)
+    if former is not None:
+        record = replace(
+            former,
+            start_frame=record.start_frame,
+            mode=record.mode,
+            tolerance=record.tolerance,
+            nla=record.nla,
+            speed=1.0,
+            cut=None,
+            adjustments=record.adjustments or former.adjustments,
+        )
+    record.source = spoken.source or record.source
+    record.adjustments = record.adjustments or vars(Adjustments()).copy()
+    record.rank = 1 + max((other.rank for other in index.clips.values()), default=0)
+    index.clips[clip] = record
+    takes.add(obj, index, record, motion, spoken)
+    return _written(obj, index, clip, scene)
+
+
+def again(obj: Any, clip: str, scene: Any, *, above: bool = False, **changes: Any) -> Result:
+    """Write a line again with some of its record changed. Raises HeadError, MotionError."""
+    require(obj)
+    index = storage.read(obj)
+    record = index.clips.get(clip)
+    place = changes.get("shown", record.shown if record else 0)
+    if record is None or storage.get_motion(obj, record, place) is None:
+        raise MotionError(f"“{clip}” has no stored motion on {obj.name}.", "Generate it again.")
+    for name, value in changes.items():
+        setattr(record, name, value)
+    if above:
+        record.rank = 1 + max(other.rank for other in index.clips.values())
+    return _written(obj, index, clip, scene)
+
+
+def remove(obj: Any, clip: str, scene: Any) -> int:
+    """Take one line away, or all with ""; return how many lines went."""
+    index = storage.read(obj)
+    gone = [name for name in index.clips if not clip or name == clip]
+    for name in gone:
+        del index.clips[name]
+    refresh(obj, index, scene)
+    storage.write(obj, index)
+    return len(gone)
+
+
+def _written(obj: Any, index: Index, clip: str, scene: Any) -> Result:
+    keyframes = refresh(obj, index, scene)
+    storage.write(obj, index)
+    record = index.clips[clip]
+    first, last = record.span
+    moved, findings = (0.0, ()) if record.covered else check(obj, record, scene)
+    frames = (int(first), int(last))
+    return Result(clip, record, frames, keyframes, moved, findings)
+
+
+def require(obj: Any) -> Mapping:
+    """Return an object's mapping. Raises HeadError where it cannot be used here."""
+    mapping = detect.read_mapping(obj)
+    if mapping is None or not mapping.places():
+        raise HeadError(
+            f"The mapping of {obj.name} does not fit it any more.",
+            "Press Fit to This Character again.",
+        )
+    for name in dict.fromkeys(place.owner for place in mapping.places()):
+        owner = bpy.data.objects.get(name)
+        if owner is not None and owner.mode == "EDIT":
+            raise HeadError(f"{name} is in Edit Mode.", "Go back to Object Mode.")
+    return mapping
+
+
+# -- playing ----------------------------------------------------------------------------------
+
+
+def refresh(obj: Any, index: Index, scene: Any) -> int:
+    """Play every line of a character through its mapping; return how many keys that took."""
+    mapping = require(obj)
+    fps = scene_fps(scene)
+    _settle(obj, index, fps)
+    names: tuple[str, ...] = ()
+    parts: list[tuple[Clip, Any, list[tuple[Place, Any]]]] = []
+    for record in index.clips.values():
+        motion = storage.get_motion(obj, record)
+        if record.covered or motion is None:
+            continue
+        names = motion.names
+        shown, frames = controls_at(motion, record, fps)
+        parts.append((record, frames, mapping.evaluate(shown, names, fps)))
+    rest = dict(_by_name(mapping, mapping.evaluate(np.zeros((1, len(names))), names)))
+    keyed: dict[Channel, list[Any]] = {}
+    for record, frames, found in parts:
+        for channel, values in channels.curves_of(found, mapping.bases):
+            keyed.setdefault(channel, []).append(_keys(record, frames, values, rest[channel.name]))
+    curves = [(channel, _joined(keys, rest[channel.name])) for channel, keys in keyed.items()]
+    curves = _worth(curves, rest)
+    nla = any(record.nla for record in index.clips.values())
+    were = {name for owner in _owners(mapping) for name in channels.written(owner)}
+    written = channels.write(curves, name=obj.name, nla=nla, former=_owners(mapping))
+    for record in index.clips.values():
+        record.action = written[0] if written else ""
+        record.keys = [channel.name for channel, _ in curves]
+    _to_rest(mapping, rest, were - {channel.name for channel, _ in curves})
+    return sum(len(keys) for _, keys in curves)
+
+
+def _settle(obj: Any, index: Index, fps: float) -> None:
+    """Say on which frames each line is seen, the uppermost first."""
+    for record in index.clips.values():
+        motion = storage.get_motion(obj, record)
+        if motion is None:
+            continue
+        late = storage.adjustments(record).offset * motion.fps
+        moved = replace(motion, start=motion.start + late)
+        record.natural = [
+            float(f) for f in scene_frames(moved, fps / record.speed, record.start_frame)
+        ]
+        record.span, record.covered = list(record.natural), False
+        record.ease = float(max(1, round(EASE_SECONDS * fps)))
+    for clip in sorted(index.clips, key=lambda name: -index.clips[name].rank):
+        record = index.clips[clip]
+        part = shape_keys.free_part(index, clip)
+        record.covered = part is None
+        record.limit = None if part in (None, record.natural) else part
+        record.span = part or record.span
+
+
+def controls_at(motion: Motion, record: Clip, fps: float) -> tuple[Any, Any]:
+    """Return controls (F, C) with a line's live controls, and their scene frames (F,)."""
+    shown = adjusted(motion, storage.adjustments(record))
+    placed, frames = motions.retime(shown, fps / record.speed, start_frame=record.start_frame)
+    inside = (frames >= record.span[0]) & (frames <= record.span[1])
+    return placed.weights[inside], frames[inside]
+
+
+def adjusted(motion: Motion, live: Adjustments) -> Motion:
+    """Return controls with live controls applied; a sealed mouth stays sealed at any strength."""
+    calm = adjust.smooth(motion, live.smoothing)
+    shown = adjust.adjust(calm, replace(live, smoothing=0.0))
+    weights = shown.weights.copy()
+    for name in (SEAL, TUCK):
+        if name in motion.names:
+            column = motion.names.index(name)
+            weights[:, column] = np.clip(calm.weights[:, column], 0.0, 1.0)
+    return replace(shown, weights=weights)
+
+
+def _by_name(mapping: Mapping, found: list[tuple[Place, Any]]) -> list[tuple[str, float]]:
+    return [
+        (channel.name, float(values[0]))
+        for channel, values in channels.curves_of(found, mapping.bases)
+    ]
+
+
+def _keys(record: Clip, frames: Any, values: Any, rest: float) -> Any:
+    """Return keys (n, 2): a line's values, from rest and back to it."""
+    keys = np.stack([frames, values], 1).astype(np.float32)
+    ends = np.array([[frames[0] - record.ease, rest], [frames[-1] + record.ease, rest]], np.float32)
+    return np.concatenate([ends[:1], keys, ends[1:]])
+
+
+def _joined(parts: list[Any], rest: float) -> Any:
+    """Return the keys of several lines on one channel, without rest keys inside a neighbour."""
+    spans = [(keys[1, 0], keys[-2, 0]) for keys in parts]
+    kept = []
+    for keys in parts:
+        covered = np.zeros(len(keys), bool)
+        for row in (0, -1):
+            covered[row] = any(low <= keys[row, 0] <= high for low, high in spans)
+        kept.append(keys[~covered])
+    merged = np.concatenate(kept)
+    merged = merged[np.argsort(merged[:, 0], kind="stable")]
+    distinct = np.r_[True, np.diff(merged[:, 0]) > 1e-3]
+    return _without_flat(merged[distinct])
+
+
+def _without_flat(keys: Any) -> Any:
+    """Return keys without those inside a stretch of equal values."""
+    if len(keys) < 3:
+        return keys
+    level = np.abs(np.diff(keys[:, 1])) < _STILL
+    keep = np.r_[True, ~(level[:-1] & level[1:]), True]
+    return keys[keep]
+
+
+def _worth(curves: list[tuple[Channel, Any]], rest: dict[str, float]) -> list[tuple[Channel, Any]]:
+    """Return the channels that ever leave their rest; of a rotation, all parts or none."""
+    moving = {
+        (channel.owner, channel.path)
+        for channel, keys in curves
+        if np.abs(keys[:, 1] - rest[channel.name]).max() > _STILL
+    }
+    return [pair for pair in curves if (pair[0].owner, pair[0].path) in moving]
+
+
+def _owners(mapping: Mapping) -> list[Any]:
+    """Return every datablock that the mapping may animate."""
+    found: list[Any] = []
+    for name in dict.fromkeys(place.owner for place in mapping.places()):
+        obj = bpy.data.objects.get(name)
+        if obj is not None:
+            keys = obj.data.shape_keys if obj.type == "MESH" else None
+            found += [obj, *([keys] if keys is not None else [obj.data])]
+    return found
+
+
+def _to_rest(mapping: Mapping, rest: dict[str, float], left: set[str]) -> None:
+    """Put channels that we animate no more at rest: else the last pose would stay."""
+    found = [(place, np.zeros(1)) for place in mapping.places()]
+    for channel, _ in channels.curves_of(found, mapping.bases):
+        if channel.name in left and channel.name in rest:
+            channels.set_value(channel, rest[channel.name])
+
+
+# -- looking ----------------------------------------------------------------------------------
+
+
+def check(obj: Any, record: Clip, scene: Any) -> tuple[float, tuple[Finding, ...]]:
+    """Return how far the lips really part from rest, in mm on a life-size face, and what is amiss.
+
+    Played through Blender's evaluation at the frames of the widest jaw. The current frame is kept.
+    """
+    motion = storage.get_motion(obj, record)
+    lips = detect.lips_of(obj)
+    findings = list(_hidden(obj))
+    if record.span[1] < scene.frame_start or record.span[0] > scene.frame_end:
+        findings.append(
+            Finding(
+                "out-of-range",
+                f"The sound lies at frames {record.span[0]:.0f} to {record.span[1]:.0f}, outside "
+                "the scene's playback range.",
+                fix="extend-range",
+                fix_label="Extend Playback Range",
+            )
+        )
+    if motion is None or lips is None:
+        return 0.0, tuple(findings)
+    shown, frames = controls_at(motion, record, scene_fps(scene))
+    jaw = shown[:, motion.names.index("jawOpen")] if "jawOpen" in motion.names else shown.max(1)
+    shut = shown[:, motion.names.index(SEAL)] if SEAL in motion.names else np.zeros(len(shown))
+    widest = np.argsort(-(jaw * (1 - np.clip(shut, 0, 1))))[:2]
+    moved = moved_lips(obj, lips, scene, [int(frames[row]) for row in widest])
+    if moved < 0.3 and float(jaw.max(initial=0.0)) > 0.05:
+        findings.insert(
+            0,
+            Finding(
+                "still",
+                f"The keys are written, but the mouth of {obj.name} moves only {moved:.1f} mm. "
+                + _why_still(obj),
+            ),
+        )
+    return moved, tuple(findings)
+
+
+def moved_lips(obj: Any, lips: dict[str, Any], scene: Any, frames: list[int]) -> float:
+    """Return the largest motion of lip vertices at some frames, mm on a life-size face."""
+    frame, subframe = scene.frame_current, scene.frame_subframe
+    rest = detect.read_part(obj).rest
+    rows = np.array([*lips["upper"], *lips["lower"]], int)
+    unit = LIFE_MOUTH / max(float(lips["width"]), 1e-12)
+    farthest = 0.0
+    try:
+        shapes = []
+        for when in frames:
+            scene.frame_set(when)
+            shapes.append(evaluated(obj)[rows])
+        # The head itself may be animated: what counts is how the lips move against one another.
+        half = len(lips["upper"])
+        apart = [rest[rows[:half]] - rest[rows[half:]]]
+        for points in shapes:
+            parted = points[:half] - points[half:]
+            change = np.abs(np.linalg.norm(parted, axis=1) - np.linalg.norm(apart[0], axis=1))
+            farthest = max(farthest, float(change.max(initial=0.0)))
+    finally:
+        scene.frame_set(frame, subframe=subframe)
+    return farthest * unit
+
+
+def evaluated(obj: Any) -> Any:
+    """Return a mesh's vertices (V, 3) in world space as Blender shows them."""
+    graph = bpy.context.evaluated_depsgraph_get()
+    shown = obj.evaluated_get(graph)
+    mesh = shown.to_mesh()
+    try:
+        points = detect.coordinates(mesh.vertices)
+    finally:
+        shown.to_mesh_clear()
+    world = np.array(shown.matrix_world)
+    return points @ world[:3, :3].T + world[:3, 3]
+
+
+def _hidden(obj: Any) -> list[Finding]:
+    found = []
+    if not obj.visible_get():
+        found.append(
+            Finding("hidden", f"{obj.name} is hidden in the viewport.", "show-object", "Show Head")
+        )
+    if obj.show_only_shape_key:
+        found.append(
+            Finding(
+                "pinned",
+                f"{obj.name} shows only its active shape key (the pin in the Shape Keys panel).",
+                "unpin",
+                "Show All Shape Keys",
+            )
+        )
+    return found
+
+
+def _why_still(obj: Any) -> str:
+    """Return the likely reason: the user's action holds our channels, or layers are muted."""
+    for owner in _owners(detect.read_mapping(obj) or Mapping("")):
+        data = owner.animation_data
+        if data is None or data.action is None or actions.is_ours(data.action):
+            continue
+        bag = actions.channels(data.action, actions.slot_of(data.action, data), ensure=False)
+        ours = {curve.data_path for own in channels.bags(owner) for curve in own.fcurves}
+        theirs = {curve.data_path for curve in bag.fcurves} if bag is not None else set()
+        if ours & theirs:
+            return (
+                f"The action “{data.action.name}” has keys on {len(ours & theirs)} of the same "
+                "channels and wins: remove these, or push it down below the Lip-Sync track."
+            )
+    return "Look for muted shape keys, drivers, or animation layers that hold it."

@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which objects are one character, what its shapes are, and where its mapping is kept.
+
+The mapping is JSON on the object that has the lips: linked and overridden rigs keep it, copies take
+it along.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import bpy
+import numpy as np
+from mathutils import Vector
+
+from .mapping import Mapping
+from .mouth import Mouth
+from .probe import Part, moving
+
+STORED = "diffspeaker.mapping"
+LIPS = "diffspeaker.lips"
+_MODELLING = ("$md-", "$fa-", "$ra-", "$no-", "$bs-", "$cp-", "$ma-")
+"""Prefixes of MakeHuman's modelling keys, which shape a person and are not to be driven."""
+_NEAR = 0.25
+"""Share of the face's size within which loose meshes without a parent belong to it."""
+
+
+# -- who belongs ------------------------------------------------------------------------------
+
+
+def armature_of(obj: Any) -> Any | None:
+    """Return the armature that moves an object, by modifier or as its ancestor."""
+    if obj.type == "ARMATURE":
+        return obj
+    for modifier in getattr(obj, "modifiers", ()):
+        if modifier.type == "ARMATURE" and modifier.object is not None:
+            return modifier.object
+    parent = obj.parent
+    while parent is not None:
+        if parent.type == "ARMATURE":
+            return parent
+        parent = parent.parent
+    return None
+
+
+def members(obj: Any) -> list[Any]:
+    """Return the meshes of the character that an object is of, the object itself first.
+
+    All under its armature, or under its topmost parent; loose meshes belong together when they
+    stand in the same place.
+    """
+    rig = armature_of(obj)
+    pool = [o for o in _scene_objects(obj) if o.type == "MESH"]
+    if rig is not None:
+        found = [o for o in pool if armature_of(o) == rig]
+    else:
+        root = _root(obj)
+        found = [o for o in pool if _root(o) == root]
+        if root == obj:
+            found += [o for o in pool if o.parent is None and o != obj and _close(obj, o)]
+    ordered = ([obj] if obj.type == "MESH" else []) + found
+    return list(dict.fromkeys(o for o in ordered if len(o.data.vertices)))
+
+
+def _scene_objects(obj: Any) -> list[Any]:
+    """Return the objects of the scenes that show an object: what is shown belongs to it first."""
+    scenes = [scene for scene in bpy.data.scenes if obj.name in scene.objects]
+    return [o for scene in scenes for o in scene.objects] or [obj]
+
+
+def _root(obj: Any) -> Any:
+    while obj.parent is not None:
+        obj = obj.parent
+    return obj
+
+
+def _close(face: Any, other: Any) -> bool:
+    """Return whether a loose mesh lies inside the widened box of a face, and is smaller."""
+    if armature_of(other) is not None:
+        return False
+    low, high = _box(face)
+    margin = _NEAR * float((high - low).max())
+    first, last = _box(other)
+    small = bool((last - first).max() <= 1.5 * (high - low).max())
+    return small and bool(np.all(first >= low - margin) and np.all(last <= high + margin))
+
+
+def _box(obj: Any) -> tuple[Any, Any]:
+    corners = np.array([obj.matrix_world @ Vector(corner) for corner in obj.bound_box])
+    return corners.min(0), corners.max(0)
+
+
+# -- what there is ----------------------------------------------------------------------------
+
+
+def read_parts(objects: Iterable[Any]) -> list[Part]:
+    """Return meshes with their shapes as arrays in world space."""
+    return [read_part(obj) for obj in objects]
+
+
+def read_part(obj: Any) -> Part:
+    """Return one mesh: rest, triangles, and each shape that moves something and is free."""
+    mesh, key = obj.data, obj.data.shape_keys
+    world = np.array(obj.matrix_world, np.float64)
+    turn = world[:3, :3].T
+    base = key.reference_key.points if key is not None else mesh.vertices
+    local = coordinates(base)
+    rest = local @ turn + world[:3, 3]
+    size = float(np.linalg.norm(np.ptp(rest, 0))) if len(rest) else 0.0
+    free: dict[str, Any] = {}
+    empty, driven = [], []
+    held = driven_keys(key)
+    for block in () if key is None else key.key_blocks:
+        if block == key.reference_key or block.name.startswith(_MODELLING):
+            continue
+        if block.name in held:
+            driven.append(block.name)
+            continue
+        under = block.relative_key.points
+        offsets = (coordinates(block.points) - coordinates(under)) @ turn
+        if block.vertex_group:
+            offsets = offsets * _mask(obj, block.vertex_group)[:, None]
+        if moving(offsets, size):
+            free[block.name] = offsets
+        else:
+            empty.append(block.name)
+    axes = turn / np.maximum(np.linalg.norm(turn, axis=1, keepdims=True), 1e-12)
+    return Part(obj.name, rest, triangles(mesh), free, axes, tuple(empty), tuple(driven))
+
+
+def coordinates(points: Any) -> Any:
+    """Return the coordinates (V, 3) of vertices or of a shape key's points."""
+    flat = np.empty(3 * len(points), np.float32)
+    points.foreach_get("co", flat)
+    return flat.reshape(-1, 3).astype(np.float64)
+
+
+def triangles(mesh: Any) -> Any:
+    """Return a mesh's triangles (T, 3)."""
+    mesh.calc_loop_triangles()
+    flat = np.empty(3 * len(mesh.loop_triangles), np.int32)
+    mesh.loop_triangles.foreach_get("vertices", flat)
+    return flat.reshape(-1, 3)
+
+
+def _mask(obj: Any, name: str) -> Any:
+    """Return a vertex group's weights (V,)."""
+    weights = np.zeros(len(obj.data.vertices))
+    group = obj.vertex_groups.get(name)
+    if group is not None:
+        for vertex in obj.data.vertices:
+            for entry in vertex.groups:
+                if entry.group == group.index:
+                    weights[vertex.index] = entry.weight
+    return weights
+
+
+def driven_keys(key: Any | None) -> set[str]:
+    """Return the shape keys that a driver sets."""
+    if key is None or key.animation_data is None:
+        return set()
+    paths = {driver.data_path for driver in key.animation_data.drivers}
+    return {
+        block.name
+        for block in key.key_blocks
+        if f'key_blocks["{bpy.utils.escape_identifier(block.name)}"].value' in paths
+    }
+
+
+# -- where the mapping is ---------------------------------------------------------------------
+
+
+def speaker_of(obj: Any) -> Any | None:
+    """Return the mesh with the mapping of the character that an object is of, or None."""
+    if obj is None:
+        return None
+    if obj.type == "MESH" and STORED in obj:
+        return obj
+    if obj.type not in {"MESH", "ARMATURE", "EMPTY"}:
+        return None
+    rig = armature_of(obj)
+    root = _root(obj)
+    for other in _scene_objects(obj):
+        if other.type == "MESH" and STORED in other:
+            same_rig = rig is not None and armature_of(other) == rig
+            if same_rig or (rig is None and (_root(other) == root or obj in members(other))):
+                return other
+    return None
+
+
+def is_mapped(obj: Any) -> bool:
+    """Return whether an object carries a mapping; cheap enough for every redraw."""
+    return obj is not None and obj.type == "MESH" and STORED in obj
+
+
+def read_mapping(obj: Any) -> Mapping | None:
+    """Return the mapping stored on an object, its owners as the objects are called now.
+
+    A copied character has a copy of the mapping, which still names the objects it was made on.
+    """
+    if not is_mapped(obj):
+        return None
+    try:
+        found = Mapping.from_json(obj[STORED])
+    except ValueError:
+        return None
+    there = owners(obj)
+    names = {name for name, _ in there}
+    if all(place.owner in names for place in found.places()):
+        return found
+    return found.moved_to(there)
+
+
+def owners(obj: Any) -> list[tuple[str, list[tuple[str, str, str, int]]]]:
+    """Return every object of a character with the channels it could offer (`Place.key`)."""
+    found: list[tuple[str, list[tuple[str, str, str, int]]]] = []
+    for mesh in members(obj):
+        key = mesh.data.shape_keys
+        blocks = key.key_blocks.keys() if key is not None else ()
+        found.append((mesh.name, [("key", name, "", 0) for name in blocks]))
+    rig = armature_of(obj)
+    if rig is not None:
+        axes = [
+            ("bone", bone.name, path, axis)
+            for bone in rig.pose.bones
+            for path in ("rotation", "location")
+            for axis in range(3)
+        ]
+        held = [("property", name, "", 0) for name in rig.keys()]  # noqa: SIM118 ID properties
+        held += [("property", name, "data", 0) for name in rig.data.keys()]  # noqa: SIM118
+        for bone in rig.pose.bones:
+            held += [("property", name, bone.name, 0) for name in bone.keys()]  # noqa: SIM118
+        found.append((rig.name, axes + held))
+    return found
+
+
+def store(obj: Any, mapping: Mapping) -> None:
+    """Keep a mapping on its character."""
+    obj[STORED] = mapping.to_json()
+
+
+def store_lips(obj: Any, mouth: Mouth) -> None:
+    """Keep where the lips are, to measure what they do later."""
+    obj[LIPS] = json.dumps(
+        {
+            "upper": mouth.upper.tolist(),
+            "lower": mouth.lower.tolist(),
+            "along": np.round(mouth.along, 4).tolist(),
+            "width": mouth.width,
+        }
+    )
+
+
+def forget(obj: Any) -> None:
+    """Take the mapping off again."""
+    for name in (STORED, LIPS):
+        if name in obj:
+            del obj[name]
+
+
+def forget_all(objects: Iterable[Any]) -> None:
+    """Take mappings off the meshes of a character: it has one, on its face."""
+    for obj in objects:
+        forget(obj)
+
+
+def lips_of(obj: Any) -> dict[str, Any] | None:
+    """Return the stored lips: "upper", "lower" (vertex numbers), "along", "width" (world)."""
+    try:
+        return dict(json.loads(obj[LIPS])) if LIPS in obj else None
+    except ValueError:
+        return None

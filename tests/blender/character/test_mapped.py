@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A character that the user already has speaks: found, mapped, written, changed, taken away."""
+
+from __future__ import annotations
+
+import bpy
+import numpy as np
+import pytest
+
+from diffspeaker_blender.animation import clips, mapped
+from diffspeaker_blender.character import detect, fit
+from diffspeaker_blender.errors import HeadError
+from diffspeaker_blender.motion.motion import Motion
+from tests.character.faces import face
+from tests.shared import shared
+
+NAMES = ("jawOpen", "mouthClose", "mouthPucker", "mouthSmileLeft", "mouthSmileRight",
+         "eyeBlinkLeft", "eyeBlinkRight", "lipTuck")  # fmt: skip
+
+
+def build(name: str = "Anna", **renamed: str) -> bpy.types.Object:
+    """Add the synthetic face as a mesh with shape keys, and teeth that bear the jaw's key alone."""
+    part = face(**renamed)
+    objects = []
+    for suffix, points, tris in (
+        ("", part.rest, part.triangles),
+        (
+            " Teeth",
+            np.array([[x, 0.01, z] for z in (-0.01, -0.004) for x in (-0.01, 0, 0.01)] * 2),
+            [],
+        ),
+    ):
+        mesh = bpy.data.meshes.new(name + suffix)
+        mesh.from_pydata(points.tolist(), [], np.asarray(tris).tolist())
+        obj = bpy.data.objects.new(name + suffix, mesh)
+        bpy.context.scene.collection.objects.link(obj)
+        obj.shape_key_add(name="Basis", from_mix=False)
+        objects.append(obj)
+    for key, offsets in part.keys.items():
+        add_key(objects[0], key, offsets)
+    add_key(objects[1], renamed.get("jawOpen", "jawOpen"), np.full((12, 3), [0, 0, -0.02]))
+    objects[1].parent = objects[0]
+    bpy.context.view_layer.objects.active = objects[0]
+    bpy.context.view_layer.update()
+    return objects[0]
+
+
+def add_key(obj: bpy.types.Object, name: str, offsets: np.ndarray) -> None:
+    block = obj.shape_key_add(name=name, from_mix=False)
+    block.value = 0.0
+    basis = detect.coordinates(obj.data.shape_keys.reference_key.points)
+    block.points.foreach_set("co", (basis + offsets).astype(np.float32).ravel())
+
+
+def talk(frames: int = 30, fps: float = 30.0) -> Motion:
+    """Return a second of controls: the jaw opens and shuts twice, the lips seal in between."""
+    time = np.linspace(0, 2 * np.pi, frames)
+    controls = np.zeros((frames, len(NAMES)), np.float32)
+    controls[:, 0] = 0.5 - 0.5 * np.cos(2 * time)
+    controls[:, 1] = np.clip(2 - np.abs(time - np.pi / 2) / 0.35, 0, 1)
+    controls[10, 5:7] = 1.0
+    empty = np.zeros((len(NAMES), 0, 3), np.float32)
+    return Motion(controls, empty, NAMES, fps, controls=controls, control_names=NAMES)
+
+
+def lips_apart(obj: bpy.types.Object, frame: int) -> float:
+    """Return the mean gap of the lips' middles as Blender shows them."""
+    bpy.context.scene.frame_set(frame)
+    lips = detect.lips_of(obj)
+    points = mapped.evaluated(obj)
+    middle = np.abs(np.array(lips["along"])) < 0.3
+    apart = points[np.array(lips["upper"])[middle]] - points[np.array(lips["lower"])[middle]]
+    return float(np.linalg.norm(apart, axis=1).mean())
+
+
+def test_a_line_moves_all_meshes_and_shuts_the_lips(addon) -> None:
+    anna = build()
+    found, proposal = fit.fit(anna)
+    assert found == anna
+    assert proposal.sentence().startswith("Ready to speak")
+    applied = clips.apply_motion(anna, talk(), clip="one", start_frame=1.0)
+    assert applied.millimetres > 3
+    rest = lips_apart(anna, -50)
+    jaw = [lips_apart(anna, frame) for frame in range(1, 26)]
+    assert max(jaw) > rest + 0.01
+    sealed = lips_apart(anna, 7)  # a quarter of the line
+    assert sealed == pytest.approx(rest, abs=5e-4)
+    teeth = bpy.data.objects["Anna Teeth"].data.shape_keys
+    moved = []
+    for frame in range(1, 26):
+        bpy.context.scene.frame_set(frame)
+        moved.append(teeth.key_blocks["jawOpen"].value)
+        assert moved[-1] == pytest.approx(anna.data.shape_keys.key_blocks["jawOpen"].value)
+    assert max(moved) > 0.4
+
+
+def test_one_action_with_slots_and_never_the_users(addon) -> None:
+    anna = build()
+    key = anna.data.shape_keys
+    key.key_blocks["eyeBlinkLeft"].value = 0.3
+    key.key_blocks["eyeBlinkLeft"].keyframe_insert("value", frame=5)
+    users = key.animation_data.action
+    before = users.name, len(curves(users, key))
+    fit.fit(anna)
+    clips.apply_motion(anna, talk(), clip="one")
+    assert key.animation_data.action == users
+    assert (users.name, len(curves(users, key))) == before
+    assert [track.name for track in key.animation_data.nla_tracks] == ["Lip-Sync"]
+    assert max(lips_apart(anna, frame) for frame in range(1, 26)) > 0.01
+    clips.remove_motion(anna)
+    assert len(key.animation_data.nla_tracks) == 0
+    assert key.animation_data.action == users
+
+
+def curves(action: bpy.types.Action, key: bpy.types.ID) -> list[object]:
+    from diffspeaker_blender.animation import actions
+
+    slot = actions.slot_of(action, key.animation_data)
+    return list(actions.channels(action, slot, ensure=False).fcurves)
+
+
+def test_live_controls_takes_and_removal(addon) -> None:
+    from dataclasses import replace
+
+    from diffspeaker_blender.motion.motion import Adjustments
+
+    anna = build()
+    fit.fit(anna)
+    clips.apply_motion(anna, talk(), clip="one")
+    widest = max(lips_apart(anna, frame) for frame in range(1, 26))
+    clips.adjust_clip(anna, "one", Adjustments(jaw=0.5))
+    half = max(lips_apart(anna, frame) for frame in range(1, 26))
+    assert half == pytest.approx(widest / 2, rel=0.1)
+    assert lips_apart(anna, 7) == pytest.approx(lips_apart(anna, -50), abs=5e-4)
+    other = talk()
+    louder = replace(other, weights=other.weights * 0.5, controls=other.weights * 0.5)
+    clips.apply_motion(anna, louder, clip="one")
+    assert len(clips.stored_clip(anna, "one").takes) == 2
+    clips.show_take(anna, "one", 0)
+    assert clips.stored_clip(anna, "one").shown == 0
+    clips.remove_motion(anna, "one")
+    assert clips.clips(anna) == ()
+    assert lips_apart(anna, 4) == pytest.approx(lips_apart(anna, -50), abs=1e-6)
+    assert not [action for action in bpy.data.actions if action.users]
+
+
+def test_two_lines_on_one_character(addon) -> None:
+    anna = build()
+    fit.fit(anna)
+    clips.apply_motion(anna, talk(), clip="one", start_frame=1)
+    clips.apply_motion(anna, talk(), clip="two", start_frame=60)
+    assert clips.clips(anna) == ("one", "two")
+    assert max(lips_apart(anna, f) for f in range(1, 26)) > 0.01
+    assert max(lips_apart(anna, f) for f in range(60, 85)) > 0.01
+    assert lips_apart(anna, 45) == pytest.approx(lips_apart(anna, -50), abs=1e-5)
+
+
+def test_a_copy_speaks_with_its_own_mouth(addon) -> None:
+    anna = build()
+    fit.fit(anna)
+    bella = anna.copy()
+    bella.data = anna.data.copy()
+    bella.name = "Bella"
+    bella.location.x = 1.0
+    bpy.context.scene.collection.objects.link(bella)
+    bpy.context.view_layer.update()
+    clips.apply_motion(bella, talk(), clip="one")
+    assert max(lips_apart(bella, f) for f in range(1, 26)) > 0.01
+    assert anna.data.shape_keys.animation_data is None
+
+
+def test_a_mesh_without_a_face_is_refused_in_a_sentence(addon) -> None:
+    bpy.ops.mesh.primitive_cube_add()
+    with pytest.raises(HeadError, match="shape keys that open the mouth, a jaw bone"):
+        fit.fit(bpy.context.object)
+
+
+@pytest.mark.parametrize(
+    ("file", "title", "least"),
+    [
+        ("mpfb-head/mpfb-arkit-oculus.glb", "ARKit", 50),
+        ("mpfb-head/mpfb-makehuman-units.glb", "MakeHuman", 20),
+        ("facecap/FaceCapHeadGeneric.glb", "ARKit", 50),
+        ("facecap/FaceCapLiveModeAvatar.fbx", "ARKit", 50),
+        ("godette/Godette_vrm1.vrm", "Vowels", 5),
+        ("godette/Godette_vrm_v4.vrm", "Shapes found by what they do", 5),
+    ],
+)
+def test_characters_of_others_are_found_without_a_hand(addon, file, title, least) -> None:
+    path = str(shared(f"characters/{file}"))
+    if path.endswith(".fbx"):
+        bpy.ops.wm.fbx_import(filepath=path)
+    else:
+        bpy.ops.import_scene.gltf(filepath=path)
+    rigs = [obj for obj in bpy.data.objects if obj.type == "ARMATURE"]
+    bodies = [obj for obj in bpy.data.objects if obj.type == "MESH" and "Ico" not in obj.name]
+    someone = rigs[0] if rigs else max(bodies, key=lambda obj: len(obj.data.vertices))
+    speaker, proposal = fit.fit(someone)
+    assert proposal.mapping.title.startswith(title)
+    assert (
+        len(proposal.mapping.controls() | set(getattr(proposal.mapping.few, "names", ()))) >= least
+    )
+    assert proposal.mapping.lips
+    clips.apply_motion(speaker, talk(), clip="one")
+    assert clips.stored_clip(speaker, "one").keys
+    apart = [lips_apart(speaker, frame) for frame in range(1, 26)]
+    width = detect.lips_of(speaker)["width"]
+    rest = lips_apart(speaker, -50)
+    assert max(apart) > rest + 0.2 * width
+    assert lips_apart(speaker, 7) < rest + 0.012 * width  # half a millimetre of 42
