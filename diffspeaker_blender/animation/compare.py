@@ -7,6 +7,7 @@ from typing import Any
 
 import bpy
 
+from ..character import detect
 from ..errors import HeadError
 from . import actions, clips, takes
 
@@ -20,6 +21,10 @@ def compare(context: Any, target: Any, clip: str, place: int) -> Any:
     A copy that stood there goes first. Raises HeadError, MotionError.
     """
     end(target)
+    if detect.is_mapped(target):
+        raise HeadError(
+            f"Takes of {target.name} cannot stand side by side yet.", "Switch between them instead."
+        )
     copies = _duplicate(context, _members(target))
     twin = next((obj for obj in copies if obj.type == "MESH" and _lines_of(obj)), None)
     if twin is None:

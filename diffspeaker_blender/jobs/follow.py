@@ -120,7 +120,7 @@ def adopt(target: Any) -> int:
 
     Only where a strip of the line's name lies just where the line begins.
     """
-    key, found = target.data.shape_keys, 0
+    key, found = storage.holder(target), 0
     index = storage.read(key)
     for name, record in index.clips.items():
         for scene in bpy.data.scenes if not record.source.kind else ():

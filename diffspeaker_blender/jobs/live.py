@@ -165,8 +165,7 @@ def attend(target: bpy.types.Object, frame: int, uid: str) -> str:
     if _seen.get(target.name) == (frame, uid):
         return ""
     _seen[target.name] = (frame, uid)
-    key = target.data.shape_keys
-    found = storage.read(key).clips
+    found = storage.read(storage.holder(target)).clips
     mine = next((name for name, record in found.items() if uid and record.uid == uid), "")
     spans = {name: c.span for name, c in found.items() if not c.covered}
     here = [name for name, (first, last) in spans.items() if first <= frame <= last]

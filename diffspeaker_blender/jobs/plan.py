@@ -185,7 +185,8 @@ def chosen_head(context: bpy.types.Context) -> bpy.types.Object | None:
     if picked is not None and picked.name in context.view_layer.objects:
         return picked
     only: bpy.types.Object | None = head.find_head(context)
-    return only
+    speakers_here = heads(context)
+    return only or (speakers_here[0] if len(speakers_here) == 1 else None)
 
 
 def speakers(
@@ -198,7 +199,8 @@ def speakers(
     """
     known = [None if name else lines.speaker_of(scene, strip) for strip in strips]
     active = getattr(context, "object", None) or context.view_layer.objects.active
-    seen = head.looks_like_head(active) and active.select_get()
+    speaks = head.looks_like_head(active) or detect.speaker_of(active) is not None
+    seen = speaks and active.select_get()
     if seen and len({obj.name for obj in known if obj is not None}) < 2:
         chosen = [bool(strip.get(tracking.CHOSEN)) for strip in strips]
         known = [obj if by_hand else None for obj, by_hand in zip(known, chosen, strict=True)]
@@ -219,7 +221,11 @@ def speaking(context: bpy.types.Context) -> list[str]:
 
 def heads(context: bpy.types.Context) -> list[bpy.types.Object]:
     """Return every head in view that may speak."""
-    return [obj for obj in context.view_layer.objects if head.looks_like_head(obj)]
+    return [
+        obj
+        for obj in context.view_layer.objects
+        if head.looks_like_head(obj) or detect.is_mapped(obj)
+    ]
 
 
 def clip_sources(
@@ -278,8 +284,7 @@ def tasks(
         targets = speakers(context, scene, strips, head_name)
     else:
         targets = [find_head(context, head_name)] * len(sources)
-    for target in targets:
-        check(target, model)
+    targets = [_ready(target, model) for target in targets]
     try:
         return [
             _task(context, chosen, model, target, source, bool(file))
@@ -290,6 +295,17 @@ def tasks(
             f"The job's files cannot be written: {error.strerror or error}.",
             "Free some disk space, or choose another temporary folder in the preferences.",
         ) from error
+
+
+def _ready(target: bpy.types.Object, model: model_files.ModelFile | None) -> bpy.types.Object:
+    """Return who speaks: a head that the model can move, else a character, fitted now if need be.
+
+    Raises HeadError.
+    """
+    if not head.looks_like_head(target) and not detect.is_mapped(target):
+        target = fit.ensure(target)
+    check(target, model)
+    return target
 
 
 def model_of(context: bpy.types.Context) -> model_files.ModelFile | None:

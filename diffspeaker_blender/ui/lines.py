@@ -98,7 +98,7 @@ class DIFFSPEAKER_OT_rename_take(_OfTake, bpy.types.Operator):
         self.layout.prop(self, "name")
 
     def act(self, _context: bpy.types.Context, target: Any, clip: str, _record: Clip) -> str:
-        takes.rename(target.data.shape_keys, clip, self.take, self.name)
+        takes.rename(storage.holder(target), clip, self.take, self.name)
         return ""
 
 
@@ -112,7 +112,7 @@ class DIFFSPEAKER_OT_remove_take(_OfTake, bpy.types.Operator):
         if self.take == record.shown:
             raise LipSyncError("This take is the one that is shown.", "Show another one first.")
         name = takes.label(record, self.take)
-        takes.remove(target.data.shape_keys, clip, self.take)
+        takes.remove(storage.holder(target), clip, self.take)
         return f"{name} of “{clip}” was removed"
 
 
@@ -152,7 +152,7 @@ class DIFFSPEAKER_OT_rename_line(_OfLine, bpy.types.Operator):
         self.layout.prop(self, "name")
 
     def act(self, _context: bpy.types.Context, target: Any, clip: str, _record: Clip) -> str:
-        live.adjust(target).clip = takes.rename_line(target.data.shape_keys, clip, self.name)
+        live.adjust(target).clip = takes.rename_line(storage.holder(target), clip, self.name)
         return ""
 
 
@@ -173,9 +173,9 @@ class DIFFSPEAKER_OT_toggle_follow(_OfLine, bpy.types.Operator):
     bl_label = "Follow Strip"
 
     def act(self, _context: bpy.types.Context, target: Any, clip: str, record: Clip) -> str:
-        index = storage.read(target.data.shape_keys)
+        index = storage.read(storage.holder(target))
         index.clips[clip].follow = not record.follow
-        storage.write(target.data.shape_keys, index)
+        storage.write(storage.holder(target), index)
         return "" if record.follow else follow.follow(target, clip)
 
 
