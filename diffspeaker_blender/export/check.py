@@ -1,6 +1,6 @@
 """Look at a written file again, without Blender: is the animation really in it?
 
-Enough of glTF and binary FBX is read to count shape keys and see their curves move. Own code on
+Enough of glTF, binary FBX and Alembic is read to find every mesh and see it move. Own code on
 purpose: the exporter's own reader would share its mistakes.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import csv
 import json
+import mmap
 import struct
 import zlib
 from collections.abc import Iterator
@@ -24,13 +25,16 @@ _STILL = 1e-6
 _KINDS = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 _FBX_SECOND = 46_186_158_000
+_DATA = 1 << 63  # marks a place in an Ogawa file that holds data, not a group
 
 
 def check_export(path: str | Path) -> dict[str, Any]:
     """Re-read a written file.
 
     Returns "shapes" (shape keys in the file), "animated" (those that move), "frames", "seconds",
-    "lowest" (least weight) and "complete" (False where the format cannot be looked into here).
+    "lowest" (least weight), "complete" (False where the format cannot be looked into here) and
+    "meshes": name → how many of its shape keys move (in Alembic: how many shapes it takes); None
+    where the format holds no meshes or they cannot be told apart.
     Raises ExportError when the file is missing, cut or foreign.
     """
     path = Path(path)
@@ -42,7 +46,7 @@ def check_export(path: str | Path) -> dict[str, Any]:
         raise ExportError(f"{path.name} cannot be read: {error.strerror or error}.") from error
     except (ValueError, KeyError, IndexError, TypeError, struct.error, zlib.error) as error:
         raise ExportError(f"{path.name} is damaged ({error}).", "Export it again.") from error
-    return {"complete": True, "lowest": 0.0, **found}
+    return {"complete": True, "lowest": 0.0, "meshes": None, **found}
 
 
 def _moving(weights: NDArray[Any]) -> int:
@@ -56,6 +60,8 @@ def _moving(weights: NDArray[Any]) -> int:
 def _gltf(path: Path) -> dict[str, Any]:
     document, buffers = _gltf_parts(path)
     shapes, animated, times, lowest = 0, 0, [np.zeros(1)], 0.0
+    nodes = document.get("nodes", [])
+    meshes = {node["name"]: 0 for node in nodes if "mesh" in node}
     for mesh in document.get("meshes", []):
         shapes += max(len(part.get("targets", [])) for part in mesh["primitives"])
     for animation in document.get("animations", []):
@@ -68,10 +74,11 @@ def _gltf(path: Path) -> dict[str, Any]:
             times.append(when)
             animated += _moving(weights)
             lowest = min(lowest, float(weights.min(initial=0.0)))
+            meshes[nodes[channel["target"]["node"]]["name"]] += _moving(weights)
     longest = max(times, key=len)
     seconds = float(longest[-1] - longest[0])
     return {"shapes": shapes, "animated": animated, "frames": len(longest), "seconds": seconds,
-            "lowest": lowest}  # fmt: skip
+            "lowest": lowest, "meshes": meshes}  # fmt: skip
 
 
 def _gltf_parts(path: Path) -> tuple[dict[str, Any], list[bytes]]:
@@ -126,6 +133,8 @@ def _fbx(path: Path) -> dict[str, Any]:
         raise ValueError("not a binary FBX")
     wide = struct.unpack_from("<I", data, 23)[0] >= 7500
     nodes = {node.name: node for node in _fbx_nodes(data, 27, len(data), wide)}
+    owners = _fbx_owners(nodes)
+    meshes = dict.fromkeys(owners.values(), 0)
     shapes = animated = 0
     length, frames, lowest = 0.0, 0, 0.0
     deforming = {
@@ -140,12 +149,39 @@ def _fbx(path: Path) -> dict[str, Any]:
         if node.name == "AnimationCurve" and node.values[0] in driving:
             parts = {child.name: child.values[0] for child in node.children}
             values = np.asarray(parts["KeyValueFloat"])
-            animated += bool(np.ptp(values) > 100 * _STILL)
+            moves = bool(np.ptp(values) > 100 * _STILL)
+            animated += moves
+            if node.values[0] in owners:
+                meshes[owners[node.values[0]]] += moves
             lowest = min(lowest, float(values.min()) / 100.0)
             times = np.asarray(parts["KeyTime"]) / _FBX_SECOND
             frames, length = max(frames, len(times)), max(length, float(np.ptp(times)))
     return {"shapes": shapes, "animated": animated, "frames": frames, "seconds": length,
-            "lowest": lowest}  # fmt: skip
+            "lowest": lowest, "meshes": meshes}  # fmt: skip
+
+
+def _fbx_owners(nodes: dict[str, _Node]) -> dict[int, str]:
+    """Return number → mesh for everything that hangs below a mesh, and for the meshes themselves.
+
+    A curve drives a curve node, that a channel, that a blend shape, that a geometry, that a mesh.
+    """
+    above: dict[int, list[int]] = {}
+    for link in nodes["Connections"].children:
+        above.setdefault(link.values[1], []).append(link.values[2])
+    owners = {
+        node.values[0]: node.values[1].partition(b"\0")[0].decode("utf-8")
+        for node in nodes["Objects"].children
+        if node.name == "Model" and node.values[2] == b"Mesh"
+    }
+    meshes = frozenset(owners)
+    for number in list(above):
+        here, steps = [number], 0
+        while here and steps < 6 and not meshes.intersection(here):
+            here, steps = [up for one in here for up in above.get(one, [])], steps + 1
+        found = sorted(meshes.intersection(here))
+        if len(found) == 1 and number not in meshes:
+            owners[number] = owners[found[0]]
+    return owners
 
 
 def _fbx_nodes(data: bytes, place: int, end: int, wide: bool) -> Iterator[_Node]:
@@ -224,24 +260,127 @@ def _other(path: Path) -> dict[str, Any]:
     if not known or size < 1000:
         raise ValueError("not a whole USD or Alembic file")
     found = {"shapes": 0, "animated": 0, "frames": 0, "seconds": 0.0, "complete": False}
-    return found if head.startswith(b"Ogawa") else {**found, **_usd(path)}
+    more = {"meshes": _alembic(path)} if head.startswith(b"Ogawa") else _usd(path)
+    return {**found, **more}
+
+
+def _alembic(path: Path) -> dict[str, int]:
+    """Return the meshes of an Ogawa file and how many different shapes each one takes.
+
+    Groups of 64-bit places, the highest bit set for data. An object is a group of its properties,
+    its children and, last, its children's names. Equal samples are stored once, so as many pieces
+    of one size as there are frames mean that a mesh moves.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        if data[5] != 0xFF:
+            raise ValueError("not closed")
+        top = _Group(data, struct.unpack_from("<Q", data, 8)[0])
+        known = _known_metadata(_bytes(data, top.places[5] & ~_DATA))
+        return dict(_alembic_meshes(_Group(data, top.places[2]), "", known))
+
+
+def _bytes(data: mmap.mmap, place: int) -> bytes:
+    """Return a piece of an Ogawa file's data."""
+    size = struct.unpack_from("<Q", data, place)[0]
+    return data[place + 8 : place + 8 + size]
+
+
+def _known_metadata(table: bytes) -> list[str]:
+    """Return the texts that objects refer to by number; the first is empty."""
+    texts, place = [""], 0
+    while place < len(table):
+        size = table[place]
+        texts.append(table[place + 1 : place + 1 + size].decode("utf-8", "replace"))
+        place += 1 + size
+    return texts
+
+
+class _Group:
+    """One group of an Ogawa file: the places of its children."""
+
+    def __init__(self, data: mmap.mmap, place: int) -> None:
+        self.data, count = data, struct.unpack_from("<Q", data, place)[0] if place else 0
+        self.places = struct.unpack_from(f"<{count}Q", data, place + 8) if count else ()
+
+    def groups(self) -> Iterator[_Group]:
+        """Yield the children that are groups."""
+        for place in self.places:
+            if not place & _DATA:
+                yield _Group(self.data, place)
+
+    def samples(self) -> Iterator[tuple[int, int]]:
+        """Yield place and size of every piece of data below."""
+        for place in self.places:
+            if place & _DATA and place != _DATA:
+                start = place & ~_DATA
+                yield start, struct.unpack_from("<Q", self.data, start)[0]
+        for group in self.groups():
+            yield from group.samples()
+
+
+def _alembic_meshes(group: _Group, name: str, known: list[str]) -> Iterator[tuple[str, int]]:
+    """Yield meshes below an object by the name of the object that places them."""
+    if len(group.places) < 2 or not group.places[-1] & _DATA:
+        return
+    headers = _headers(_bytes(group.data, group.places[-1] & ~_DATA), known)
+    for place, (child, metadata) in zip(group.places[1:-1], headers, strict=False):
+        if "_PolyMesh_" in metadata or "_SubD_" in metadata:
+            places: dict[int, set[int]] = {}
+            for start, size in _Group(group.data, place).samples():
+                places.setdefault(size, set()).add(start)
+            yield name, max(map(len, places.values()), default=0)
+        else:
+            yield from _alembic_meshes(_Group(group.data, place), child, known)
+
+
+def _headers(table: bytes, known: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield name and metadata of an object's children; 32 bytes of digests end the table."""
+    place = 0
+    while place < len(table) - 32:
+        size = struct.unpack_from("<I", table, place)[0]
+        name = table[place + 4 : place + 4 + size].decode("utf-8", "replace")
+        place += 4 + size + 1
+        number = table[place - 1]
+        if number != 0xFF:
+            yield name, known[number]
+            continue
+        size = struct.unpack_from("<I", table, place)[0]
+        yield name, table[place + 4 : place + 4 + size].decode("utf-8", "replace")
+        place += 4 + size
 
 
 def _usd(path: Path) -> dict[str, Any]:
     """Read blend shapes with Pixar's own library where Blender brings it along."""
     try:
-        from pxr import Usd, UsdSkel
+        from pxr import Usd, UsdGeom, UsdSkel
     except ImportError:
         return {}
     stage = Usd.Stage.Open(str(path))
-    shapes, weights, times = 0, [], []
+    shapes, frames, seconds, lowest = 0, 0, 0.0, 0.0
+    meshes: dict[str, int] = {}
     for prim in stage.Traverse():
         shapes += prim.IsA(UsdSkel.BlendShape)
-        if prim.IsA(UsdSkel.Animation):
-            attribute = UsdSkel.Animation(prim).GetBlendShapeWeightsAttr()
-            times = attribute.GetTimeSamples()
-            weights = [attribute.Get(time) for time in times]
-    table = np.array(weights, float)
-    seconds = (times[-1] - times[0]) / stage.GetTimeCodesPerSecond() if times else 0.0
-    return {"shapes": shapes, "animated": _moving(table), "frames": len(times),
-            "seconds": seconds, "complete": bool(shapes)}  # fmt: skip
+        if prim.IsA(UsdGeom.Mesh):
+            table, times = _usd_weights(UsdSkel.BindingAPI(prim))
+            meshes[prim.GetParent().GetName()] = _moving(table)
+            lowest = min(lowest, float(table.min(initial=0.0)))
+            if len(times) > frames:
+                frames = len(times)
+                seconds = (times[-1] - times[0]) / stage.GetTimeCodesPerSecond()
+    return {"shapes": shapes, "animated": sum(meshes.values()), "frames": frames,
+            "seconds": seconds, "lowest": lowest, "meshes": meshes,
+            "complete": bool(shapes)}  # fmt: skip
+
+
+def _usd_weights(binding: Any) -> tuple[NDArray[Any], list[float]]:
+    """Return a mesh's blend shape weights (F, K) and their times."""
+    from pxr import UsdSkel
+
+    skeleton = binding.GetInheritedSkeleton()
+    owner = UsdSkel.BindingAPI(skeleton.GetPrim()) if skeleton else binding
+    source = owner.GetInheritedAnimationSource()
+    if not source or not binding.GetBlendShapesAttr().Get():
+        return np.zeros((0, 0)), []
+    attribute = UsdSkel.Animation(source).GetBlendShapeWeightsAttr()
+    times = attribute.GetTimeSamples()
+    return np.array([attribute.Get(time) for time in times], float), times

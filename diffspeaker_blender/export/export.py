@@ -7,6 +7,7 @@ as long (sampling). Every file is looked at again before the report says that it
 from __future__ import annotations
 
 import contextlib
+import re
 import tempfile
 import time
 import warnings
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import bpy
+import numpy as np
 
 from ..errors import ExportError
 from ..sound.clip import AudioClip, write_beside
@@ -29,6 +31,7 @@ __all__ = ["FORMATS", "ExportReport", "check_export", "export"]
 
 FORMATS = ("glb", "gltf", "fbx", "usd", "abc", "csv", "json")
 _ALSO = {"usdc": "usd", "usda": "usd"}
+_TELL = "If nothing helps, tell the developers; another format may do."
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def export(
     began, path = time.perf_counter(), Path(path)
     kind = kind_of(path, what)
     scene = bpy.context.scene if scene is None else scene
-    members = stand_ins.family(objects)
+    members, left_out = stand_ins.family(objects)
     if not any(member.type == "MESH" for member in members):
         raise ExportError("There is no mesh to export.", "Pick a head.")
     _require_folder(path)
@@ -99,9 +102,10 @@ def export(
         else:
             _write_scene(part, kind, members, baked, mirrored, scene, (first, last))
         found = check_export(part)
-    if found["complete"] and not found["animated"]:
-        raise ExportError(f"{path.name} was written without its animation.", "Tell the developers.")
+        _require_whole(path, kind, found, members, baked)
     files, remarks = [path, *companions(path, kind)], list(_remarks(kind, found, members))
+    if left_out:
+        remarks.append(f"{', '.join(left_out)} is hidden here and in renders, so it was left out.")
     if with_audio is not None:
         sound, remark = write_beside(path, with_audio, first / scene_fps(scene))
         files, remarks = [*files, *sound], [*remarks, *remark]
@@ -131,16 +135,55 @@ def kind_of(path: Path, what: str = "") -> str:
     return kind
 
 
+def _require_whole(
+    path: Path, kind: str, found: dict[str, Any], members: list[Any], baked: list[Baked]
+) -> None:
+    """Refuse a file that lacks a mesh or its motion, before it takes its name. Raises ExportError.
+
+    A mesh without a face is in no file.
+    """
+    if kind in ("csv", "json"):
+        return
+    if found["meshes"] is None:
+        if found["complete"] and not found["animated"]:
+            raise ExportError(f"{path.name} would have no animation.", _TELL)
+        return
+    there = {_plain(name): count for name, count in found["meshes"].items()} | found["meshes"]
+    expected = [one.name for one in members if one.type == "MESH" and len(one.data.polygons)]
+    missing = [name for name in expected if not {name, _plain(name)} & there.keys()]
+    if missing:
+        raise ExportError(
+            f"Blender's exporter leaves {', '.join(missing)} out of {path.name}; nothing was "
+            "written.",
+            f"Look whether something hides it (an animated or driven visibility). {_TELL}",
+        )
+    for one in baked:
+        wanted = int(one.moving.sum())
+        if kind == "abc" and wanted:  # counts different shapes, not shape keys
+            wanted = min(4, len(np.unique(one.values, axis=0)))
+        name = one.object_name
+        if name in expected and there.get(name, there.get(_plain(name), 0)) < wanted:
+            raise ExportError(
+                f"{name} would not move as it should in {path.name}; nothing was written.",
+                _TELL,
+            )
+
+
+def _plain(name: str) -> str:
+    """Return a name as formats compare it that know no blanks, dots or accents."""
+    return re.sub(r"[^0-9A-Za-z]", "_", name)
+
+
 def _require_folder(path: Path) -> None:
     """Find out that nothing can be written there before doing the work. Raises ExportError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
             pass
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise ExportError(
-            f"Nothing can be written to {path.parent} ({error.strerror or error}).",
-            "Choose another folder.",
+            f"Nothing can be written to {path.parent} ({reason}).", "Choose another folder."
         ) from error
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..animation import actions, storage
 from ..character import drivers
+from ..sound.strips import scene_curves
 
 _STILL = 1e-6
 
@@ -38,12 +39,20 @@ class Baked:
         return np.asarray(np.ptp(self.values, axis=0) > _STILL)
 
 
-def family(objects: list[Any]) -> list[Any]:
-    """Return the heads, the meshes that hang on them, and the armatures that move them."""
+def family(objects: list[Any]) -> tuple[list[Any], list[str]]:
+    """Return the heads, the meshes that hang on them, and the armatures that move them.
+
+    And the names of parts that were left out: those hidden both in the viewport and in renders. A
+    head itself is never left out, nor is a part that is only locked, or hidden while one works.
+    """
     found: dict[str, Any] = {}
+    left_out = []
     for obj in objects:
         for member in [obj, *obj.children_recursive]:
             if member.type == "MESH":
+                if member is not obj and _is_helper(member):
+                    left_out.append(member.name)
+                    continue
                 found[member.name] = member
                 for modifier in member.modifiers:
                     if modifier.type == "ARMATURE" and modifier.object is not None:
@@ -53,7 +62,17 @@ def family(objects: list[Any]) -> list[Any]:
             if parent.type in ("ARMATURE", "EMPTY"):
                 found[parent.name] = parent
             parent = parent.parent
-    return list(found.values())
+    return list(found.values()), left_out
+
+
+def _is_helper(part: Any) -> bool:
+    """Return whether neither viewport nor render ever shows a part."""
+    if not part.hide_render or _hiding_curves(part):
+        return False
+    try:
+        return bool(part.hide_viewport or part.hide_get())
+    except RuntimeError:  # it is in no collection of this view layer
+        return bool(part.hide_viewport)
 
 
 def frame_range(objects: list[Any], scene: Any) -> tuple[int, int]:
@@ -253,8 +272,14 @@ def stand_ins(
                 twin.name = next(name for owner, name in names if owner == obj)
                 if twin.data != obj.data:
                     twin.data.name = next(name for owner, name in names if owner == obj.data)
-        with _selected(list(twins.values())), _hidden([o for o in twins if o.type == "MESH"]):
-            yield list(twins.values())
+        originals = [obj for obj in twins if obj.type == "MESH"]
+        shown = list(twins.values())
+        with (
+            _shown(shown, [obj for obj in twins if obj.type != "MESH"]),
+            _selected(shown),
+            _hidden(originals),
+        ):
+            yield shown
     finally:
         for obj, twin in twins.items():
             if twin is not obj:
@@ -300,6 +325,53 @@ def _rebake(twin: Any, baked: Baked, first: int, mirrored: list[str], made: list
             straight = np.full(len(column), np.nan)
             keys = np.stack([frames, column, straight], 1).astype(np.float32)
             actions.write_keys(bag, name, keys, [], [])
+
+
+_HIDING = ("hide_select", "hide_viewport", "hide_render")
+
+
+@contextlib.contextmanager
+def _shown(objects: list[Any], keep: list[Any]) -> Iterator[None]:
+    """Let nothing hide or lock these objects for the moment: exporters leave out what is.
+
+    Whatever collections they are kept in, and whatever animates their visibility. Only what is in
+    `keep` (armatures and empties, which have no copy) is put back.
+    """
+    layer, home = bpy.context.view_layer, bpy.context.scene.collection
+    here = {obj.name for obj in home.objects}
+    linked = [obj for obj in objects if obj.name not in here]
+    for obj in linked:
+        home.objects.link(obj)
+    layer.update()
+    before = [(obj, obj.hide_get(), [getattr(obj, name) for name in _HIDING]) for obj in keep]
+    hiding = [curve for obj in objects for curve in _hiding_curves(obj)]
+    for curve in hiding:
+        curve.mute = True
+    for obj in objects:
+        for name in _HIDING:
+            setattr(obj, name, False)
+        obj.hide_set(False)
+    try:
+        yield
+    finally:
+        for curve in hiding:
+            curve.mute = False
+        for obj, eye, values in before:
+            for name, value in zip(_HIDING, values, strict=True):
+                setattr(obj, name, value)
+            obj.hide_set(eye)
+        for obj in linked:
+            home.objects.unlink(obj)
+
+
+def _hiding_curves(obj: Any) -> list[Any]:
+    """Return the curves and drivers that animate whether an object is seen."""
+    data = obj.animation_data
+    if data is None:
+        return []
+    strips = [strip.action for track in data.nla_tracks for strip in track.strips]
+    curves = [curve for action in (data.action, *strips) for curve in scene_curves(action)]
+    return [c for c in (*data.drivers, *curves) if c.data_path in _HIDING and not c.mute]
 
 
 @contextlib.contextmanager

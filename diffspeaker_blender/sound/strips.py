@@ -41,10 +41,10 @@ def is_animated(scene: Any, strip: Any, what: str) -> bool:
 
 
 def scene_curves(action: Any) -> Iterator[Any]:
-    """Yield every F-curve of an action, with or without slots."""
+    """Yield every F-curve of an action, of all its slots (4.5's `fcurves` has the first's)."""
     if action is None:
         return
-    if hasattr(action, "fcurves"):
+    if not hasattr(action, "layers"):  # before 4.4
         yield from action.fcurves
         return
     for layer in action.layers:

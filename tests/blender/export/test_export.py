@@ -355,3 +355,162 @@ def test_check_notices_lost_animation(grid: SimpleNamespace, tmp_path: Path) -> 
     bpy.ops.export_scene.fbx(filepath=str(path))
     assert export.check_export(path)["shapes"] == 6
     assert export.check_export(path)["animated"] == 0
+
+
+def rigged(grid: SimpleNamespace) -> bpy.types.Object:
+    """Give the head teeth, and an armature that carries it, as characters have."""
+    speak(grid)
+    driven_part(grid)
+    rig = bpy.data.objects.new("Rig", bpy.data.armatures.new("Rig"))
+    bpy.context.scene.collection.objects.link(rig)
+    grid.object.parent = rig
+    bpy.context.view_layer.objects.active = grid.object
+    return rig
+
+
+def keyed_visibility(obj: bpy.types.Object) -> None:
+    """Show the object only from frame 200 on, as a shot does."""
+    for frame, hidden in ((1, True), (200, False)):
+        obj.hide_viewport = obj.hide_render = hidden
+        obj.keyframe_insert("hide_viewport", frame=frame)
+        obj.keyframe_insert("hide_render", frame=frame)
+    bpy.context.scene.frame_set(50)
+
+
+def driven_visibility(obj: bpy.types.Object) -> None:
+    """Hide the object by a driver, as rigs with a switch do."""
+    obj.driver_add("hide_viewport").driver.expression = "True"
+    bpy.context.view_layer.update()
+
+
+def put_away(obj: bpy.types.Object) -> bpy.types.LayerCollection:
+    """Move the object to a collection of its own and return how the view layer sees that."""
+    away = bpy.data.collections.new("Away")
+    bpy.context.scene.collection.children.link(away)
+    away.objects.link(obj)
+    bpy.context.scene.collection.objects.unlink(obj)
+    return bpy.context.view_layer.layer_collection.children["Away"]
+
+
+HIDING = {
+    "locked": lambda obj: setattr(obj, "hide_select", True),
+    "monitor": lambda obj: setattr(obj, "hide_viewport", True),
+    "eye": lambda obj: obj.hide_set(True),
+    "renders": lambda obj: setattr(obj, "hide_render", True),
+    "keyed": keyed_visibility,
+    "driven": driven_visibility,
+    "collection excluded": lambda obj: setattr(put_away(obj), "exclude", True),
+    "collection eye": lambda obj: setattr(put_away(obj), "hide_viewport", True),
+    "collection monitor": lambda obj: setattr(put_away(obj).collection, "hide_viewport", True),
+    "collection locked": lambda obj: setattr(put_away(obj).collection, "hide_select", True),
+    "collection not rendered": lambda obj: setattr(put_away(obj).collection, "hide_render", True),
+}
+
+
+@pytest.mark.parametrize("how", HIDING)
+@pytest.mark.parametrize("whom", ["Face", "Teeth", "Rig"])
+def test_nothing_hides_a_head_from_its_file(
+    grid: SimpleNamespace, tmp_path: Path, how: str, whom: str
+) -> None:
+    """Head, teeth and armature are in the file and move, however the user has put them away."""
+    rigged(grid)
+    HIDING[how](bpy.data.objects[whom])
+    before = state()
+    for suffix in (".glb", ".fbx"):
+        path = tmp_path / f"a{suffix}"
+        export.export([grid.object], path)
+        found = export.check_export(path)["meshes"]
+        assert (found["Face"], found["Teeth"]) == (6, 1)
+    assert state() == before
+    text = (tmp_path / "a.glb").read_bytes()
+    assert b'"Rig"' in text
+
+
+@pytest.mark.parametrize("suffix", [".usd", ".abc"])
+@pytest.mark.parametrize("how", ["locked", "monitor", "renders", "keyed", "collection excluded"])
+def test_nothing_hides_a_head_from_film_formats(
+    grid: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, how: str
+) -> None:
+    """The same, looked at with Pixar's library and with our own reader of Alembic."""
+    local = Path(bpy.utils.resource_path("LOCAL"))
+    for folder in local.glob("python/lib/python*/site-packages"):
+        monkeypatch.syspath_prepend(folder)
+    rigged(grid)
+    HIDING[how](grid.object)
+    export.export([grid.object], tmp_path / f"a{suffix}")
+    found = export.check_export(tmp_path / f"a{suffix}")["meshes"]
+    assert found["Face"] == 6 if suffix == ".usd" else found["Face"] > 60
+    assert found["Teeth"] >= 1
+
+
+def test_parts_hidden_everywhere_stay_out_and_are_named(
+    grid: SimpleNamespace, tmp_path: Path
+) -> None:
+    """A helper that neither viewport nor render shows is no part of the character."""
+    rigged(grid)
+    teeth = bpy.data.objects["Teeth"]
+    teeth.hide_viewport = teeth.hide_render = True
+    report = export.export([grid.object], tmp_path / "a.glb")
+    assert "Teeth" not in export.check_export(tmp_path / "a.glb")["meshes"]
+    assert any("Teeth is hidden" in remark for remark in report.remarks)
+
+
+@pytest.mark.parametrize("suffix", [".glb", ".gltf", ".fbx", ".abc"])
+def test_a_file_without_the_head_is_never_called_good(
+    grid: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """Whatever makes an exporter leave it out: an error that names it, and the old file stays."""
+    from diffspeaker_blender.export import stand_ins
+
+    rigged(grid)
+    old = tmp_path / f"a{suffix}"
+    old.write_bytes(b"precious")
+    monkeypatch.setattr(stand_ins, "_HIDING", ())
+    grid.object.hide_select = True
+    with pytest.raises(ExportError, match="leaves Face out"):
+        export.export([grid.object], old)
+    assert {path.name for path in tmp_path.iterdir()} == {old.name}
+    assert old.read_bytes() == b"precious"
+
+
+def test_a_head_that_would_stand_still_is_refused(
+    grid: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Teeth that move do not stand for a head that does not."""
+    from diffspeaker_blender.animation import actions
+
+    rigged(grid)
+    real = actions.write_keys
+
+    def lose(bag: object, name: str, *rest: object) -> object:
+        return None if name == "mouthPucker" else real(bag, name, *rest)
+
+    names = [block.name for block in grid.object.data.shape_keys.key_blocks]
+    assert "mouthPucker" in names
+    monkeypatch.setattr(actions, "write_keys", lose)
+    with pytest.raises(ExportError, match="Face would not move"):
+        export.export([grid.object], tmp_path / "a.glb")
+
+
+@pytest.mark.parametrize("suffix", [".glb", ".gltf", ".fbx", ".csv"])
+def test_names_as_long_as_a_file_system_takes(
+    grid: SimpleNamespace, tmp_path: Path, suffix: str
+) -> None:
+    """A sound may be called after its whole text, in a script of three bytes a letter."""
+    speak(grid)
+    name = "あ" * 82 + suffix
+    assert export.export([grid.object], tmp_path / name).path.name == name
+    assert (tmp_path / name).is_file()
+
+
+@pytest.mark.parametrize("suffix", [".glb", ".gltf", ".csv"])
+def test_a_planted_link_is_replaced_not_followed(
+    grid: SimpleNamespace, tmp_path: Path, suffix: str
+) -> None:
+    """Somebody's file behind a link of our name stays as it was."""
+    speak(grid)
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / f"a{suffix}").symlink_to(tmp_path / "precious")
+    export.export([grid.object], tmp_path / f"a{suffix}")
+    assert (tmp_path / "precious").read_text() == "mine"
+    assert not (tmp_path / f"a{suffix}").is_symlink()
