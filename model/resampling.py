@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Bring sound of any rate to 16 kHz, block by block, with numpy alone.
 
-Windows of four seconds are taken to their spectrum, cut off where both rates can follow, and brought
-back at the other rate; the middle three seconds of each are kept. Whole seconds hold whole numbers
-of samples at any rate, so nothing is interpolated and no time is shifted. The cut-off falls as a cosine between
-91 and 100 % of the lower Nyquist frequency; what it rings at half a second's distance is below
--140 dB, so windows join exactly.
+Windows of four seconds are taken to their spectrum, cut off where both rates can follow, and
+brought back at the other rate; the middle three seconds of each are kept. Whole seconds hold whole
+numbers of samples at any rate, so nothing is interpolated and no time is shifted. The cut-off falls
+as a cosine between 91 and 100 % of the lower Nyquist frequency; what it rings at half a second's
+distance is below -140 dB, so windows join exactly.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import contextlib
 import fnmatch
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,11 @@ from ..files import safe_write
 from ..paths import ADDON, absolute
 from ..worker import runtime
 from ..worker.client import Worker, package_root, worker_command
+from ..worker.model_files import ModelFile
 
 PYTHON_VARIABLE = "DIFFSPEAKER_PYTHON"
+CARDS = ("cuda", "mps")
+"""Devices that only PyTorch can use."""
 
 PATH: set[str] = (
     {"PATH_SUPPORTS_BLEND_RELATIVE"}
@@ -73,7 +77,7 @@ def cache_folder() -> Path:
     """
     chosen = get().cache
     if not chosen or (chosen.startswith("//") and not bpy.data.filepath):
-        return runtime.data_folder() / "cache"
+        return own_folder() / "cache"
     return absolute(bpy.path.abspath(chosen)) / "diffspeaker_unsaved"
 
 
@@ -145,7 +149,15 @@ def clear_cache() -> tuple[int, float]:
 
 
 def python() -> Path | None:
-    """Return the Python that shall run the model, None when there is none yet."""
+    """Return the Python that shall run the model: one with PyTorch, else Blender's own.
+
+    Blender's own will do where the extension carries its engine. None when neither is there.
+    """
+    return torch_python() or (Path(sys.executable) if runtime.carries_engine() else None)
+
+
+def torch_python() -> Path | None:
+    """Return a Python that was chosen or installed because it has PyTorch, None without one."""
     given = os.environ.get(PYTHON_VARIABLE, "")
     chosen = get()
     if not given and chosen.source == "PYTHON":
@@ -156,34 +168,60 @@ def python() -> Path | None:
     return runtime.installed_python(runtime_folder())
 
 
+def own_folder() -> Path:
+    """Return the folder for what shall go when the extension goes, but outlive its updates."""
+    if not os.environ.get(runtime.FOLDER_VARIABLE):
+        with contextlib.suppress(ValueError):  # not installed as an extension
+            return Path(bpy.utils.extension_path_user(ADDON))
+    return runtime.data_folder()
+
+
 def runtime_folder() -> Path:
     """Return where our own runtime is (or would be) installed."""
-    return runtime.data_folder() / "runtime"
+    return own_folder() / "runtime"
 
 
-def runtime_ready() -> bool:
-    """Return whether a Python to run the model is there; cheap enough for a panel."""
-    return python() is not None
+def lacking(model: ModelFile | None) -> str:
+    """Return in one sentence what keeps a model from running here, "" when nothing does."""
+    if torch_python() is not None:
+        return ""
+    if trouble := python_trouble():
+        return trouble
+    if not runtime.carries_engine():
+        return f"This installation has no engine for this system: it needs {runtime.words()}"
+    if get().device in CARDS:
+        return f"The graphics card needs {runtime.words()}; the processor speaks without"
+    if model is not None and not model.light:
+        return f"The model {model.name} needs {runtime.words()}"
+    return ""
 
 
-def runtime_trouble() -> str:
-    """Return what is missing, in one sentence."""
+def python_trouble() -> str:
+    """Return what is wrong with a Python that was named but is not there."""
     given = os.environ.get(PYTHON_VARIABLE, "")
     if given:
         return f"{PYTHON_VARIABLE} names {given}, which is not there"
     chosen = get()
-    if chosen.source == "PYTHON":
-        return f"There is no Python at {chosen.python}" if chosen.python else "Choose a Python"
-    return "The model needs its runtime once: about 1 GB for a CPU, more for a graphics card"
+    if chosen.source == "PYTHON" and chosen.python and torch_python() is None:
+        return f"There is no Python at {chosen.python}"
+    return ""
 
 
-def require_runtime() -> Path:
-    """Return the Python, or raise SetupError saying how to get one."""
-    found = python()
+def require_runtime(model: ModelFile | None = None) -> Path:
+    """Return the Python that runs a model, or raise SetupError saying how to get one."""
+    found, trouble = python(), lacking(model)
+    if found is None or trouble:
+        hint = "Install PyTorch in the Lip-Sync panel or in the preferences."
+        raise SetupError(f"{trouble or 'Nothing here can run the model'}.", hint)
+    return found
+
+
+def require_torch() -> Path:
+    """Return a Python that has PyTorch, or raise SetupError saying how to get one."""
+    found = torch_python()
     if found is None:
         raise SetupError(
-            "The model runtime is not installed.",
-            "Install it in the Lip-Sync panel or in the preferences.",
+            f"This needs {runtime.words()}.", "Install PyTorch in the preferences, then try again."
         )
     return found
 

@@ -95,7 +95,7 @@ class DIFFSPEAKER_OT_generate(Choices, bpy.types.Operator):
         DIFFSPEAKER_OT_generate._listening = False
 
     def _tasks(self, context: bpy.types.Context) -> list[Any]:
-        machine.require_runtime()
+        machine.require_runtime(plan.model_of(context))
         file = bpy.path.abspath(self.audio) if self.audio else ""
         return plan.tasks(
             context, self, head_name=self.character or self.head, file=file, start=self.start_frame

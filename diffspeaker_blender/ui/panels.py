@@ -55,8 +55,9 @@ class _Main(_Sidebar):
 
     def draw(self, context: bpy.types.Context) -> None:
         layout, settings = self.prepared(), choices.settings(context)
-        if not machine.runtime_ready():
-            _draw_welcome(layout, context)
+        lacking = machine.lacking(plan.model_of(context))
+        if lacking or status.now(context).chore:
+            _draw_lacking(layout, context, lacking)
         column = layout.column()
         column.prop(settings, "model")
         column.prop(settings, "style")
@@ -67,8 +68,7 @@ class _Main(_Sidebar):
             _draw_no_head(layout)
         _draw_sound(layout, context, settings)
         pressable = _draw_button(layout, context, chosen)
-        ready = machine.runtime_ready()
-        if ready and (pressable or status.now(context).level != "INFO"):
+        if not lacking and (pressable or status.now(context).level != "INFO"):
             _draw_message(layout, context)
 
 
@@ -174,8 +174,8 @@ def why_not(
     context: bpy.types.Context, chosen: bpy.types.Object | None
 ) -> tuple[str, Finding | None]:
     """Return why nothing can be generated now ("" when all is ready) and what a button can mend."""
-    if not machine.runtime_ready():
-        return "Install the model runtime first", None
+    if machine.lacking(plan.model_of(context)):
+        return "Something is missing, see above", None
     if chosen is None:
         return "Pick a head, or add the demo head", None
     settings = choices.settings(context)
@@ -213,17 +213,16 @@ def wrapped(layout: bpy.types.UILayout, context: bpy.types.Context, text: str, i
         column.label(text=line, icon="BLANK1" if number else icon)  # type: ignore[arg-type]
 
 
-def _draw_welcome(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
-    """Offer the runtime on first use."""
+def _draw_lacking(layout: bpy.types.UILayout, context: bpy.types.Context, lacking: str) -> None:
+    """Say what the chosen model or device needs that is not here, and offer it."""
     box = layout.box()
-    now = status.now(context)
-    if now.chore:
-        draw_chore(box, now)
+    state = status.now(context)
+    if state.chore:
+        draw_chore(box, state)
         return
-    if now.message and now.level == "ERROR":
+    wrapped(box, context, lacking, "INFO")
+    if state.message and state.level == "ERROR":
         _draw_message(box, context)
-    else:
-        wrapped(box, context, machine.runtime_trouble(), "INFO")
     box.operator("diffspeaker.install_runtime", icon="IMPORT")
     box.operator("diffspeaker.open_preferences", icon="PREFERENCES")
 
@@ -278,7 +277,7 @@ def _draw_button(
     row.enabled = not reason
     row.operator_context = "INVOKE_DEFAULT"
     row.operator("diffspeaker.generate", icon="PLAY")
-    if reason and machine.runtime_ready():
+    if reason and not machine.lacking(plan.model_of(context)):
         wrapped(layout, context, reason, "INFO")
     if mend is not None and chosen is not None:
         _draw_fix(layout, mend.fix, mend.fix_label, chosen.name)

@@ -1,4 +1,4 @@
-"""The preferences: runtime, device, models, cache, and the check of it all."""
+"""The preferences: engine, PyTorch, models, cache, and the check of it all."""
 
 # mypy: disable-error-code="valid-type"
 
@@ -13,18 +13,18 @@ from ..jobs import status
 from ..jobs.status import time_left
 from ..paths import ADDON
 from ..settings import machine
-from ..worker import model_files
+from ..worker import model_files, runtime
 
 RUNTIMES = (
-    ("INSTALL", "Install", "Make a Python of our own with everything the model needs"),
+    ("INSTALL", "Install", "Make a Python of our own with PyTorch"),
     ("WHEELS", "From Folder", "The same, without network, from a folder of wheels"),
     ("PYTHON", "Use This Python", "Use a Python that has PyTorch already"),
 )
 DEVICES = (
-    ("auto", "Automatic", "The fastest this machine has"),
-    ("cpu", "CPU", "Always works; about as fast as speech on four cores"),
-    ("cuda", "CUDA", "NVIDIA graphics card"),
-    ("mps", "Metal", "Apple graphics"),
+    ("auto", "Automatic", "A graphics card where PyTorch finds one, else the processor"),
+    ("cpu", "CPU", "The processor: always works, many times faster than speech"),
+    ("cuda", "CUDA", "NVIDIA graphics card; needs PyTorch"),
+    ("mps", "Metal", "Apple graphics; needs PyTorch"),
 )
 _STATES = {True: "CHECKMARK", False: "ERROR"}
 
@@ -35,19 +35,19 @@ class DIFFSPEAKER_AP_preferences(bpy.types.AddonPreferences):
     bl_idname = ADDON
 
     source: EnumProperty(
-        name="Runtime",
+        name="PyTorch",
         description="Where the Python with PyTorch comes from",
         items=RUNTIMES,
     )
     python: StringProperty(
         name="Python",
-        description="Python interpreter that has PyTorch, transformers, soundfile and soxr",
+        description="Python interpreter that has PyTorch, numpy and safetensors",
         subtype="FILE_PATH",
         options=machine.PATH,
     )
     wheels: StringProperty(
         name="Wheels",
-        description="Folder with the wheels that the runtime is made of",
+        description="Folder with the wheels of PyTorch and what it needs",
         subtype="DIR_PATH",
         options=machine.PATH,
     )
@@ -81,14 +81,27 @@ def draw(entry: Any, context: bpy.types.Context) -> None:
     layout = entry.layout
     layout.use_property_split = True
     layout.use_property_decorate = False
-    _draw_runtime(layout.column(), entry, context)
+    _draw_engine(layout.column(), entry)
+    _draw_torch(layout.column(), entry, context)
     _draw_models(layout.column())
     _draw_cache(layout.column(), entry)
     _draw_check(layout.column(), entry)
 
 
-def _draw_runtime(layout: Any, entry: Any, context: bpy.types.Context) -> None:
-    layout.label(text="Runtime", icon="CONSOLE")
+def _draw_engine(layout: Any, entry: Any) -> None:
+    """Say what speaks without any set-up."""
+    layout.label(text="Engine", icon="CONSOLE")
+    carried = runtime.carries_engine()
+    words = "The bundled model runs on the processor, with what came with the extension"
+    _indented(layout, words if carried else "None came for this system", _STATES[carried])
+    layout.prop(entry, "device")
+    layout.prop(entry, "keep_warm", text="Keep Warm (min)")
+    layout.separator()
+
+
+def _draw_torch(layout: Any, entry: Any, context: bpy.types.Context) -> None:
+    """Offer PyTorch, which only some things need."""
+    layout.label(text="PyTorch, for Imported Models and Graphics Cards", icon="NODETREE")
     layout.row().prop(entry, "source", expand=True)
     if entry.source == "PYTHON":
         layout.prop(entry, "python")
@@ -98,20 +111,18 @@ def _draw_runtime(layout: Any, entry: Any, context: bpy.types.Context) -> None:
     if now.chore:
         draw_chore(layout, now)
     else:
-        ready = machine.runtime_ready()
-        words = str(machine.python()) if ready else machine.runtime_trouble()
-        _indented(layout, words, _STATES[ready])
+        found, trouble = machine.torch_python(), machine.python_trouble()
+        _indented(layout, str(found or trouble or "Not installed"), _STATES[not trouble])
         if entry.source != "PYTHON":
+            words = f"Install {runtime.words()}"
             row = _indented_row(layout)
             row.operator(
                 "diffspeaker.install_runtime",
-                text="Install Again" if ready else "Install Runtime",
+                text="Install Again" if found else words,
                 icon="IMPORT",
             )
-            if ready:
+            if found:
                 row.operator("diffspeaker.remove_runtime", icon="TRASH")
-    layout.prop(entry, "device")
-    layout.prop(entry, "keep_warm", text="Keep Warm (min)")
     layout.separator()
 
 

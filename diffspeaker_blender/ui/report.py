@@ -27,8 +27,13 @@ def verdict(found: Findings) -> str:
     """Return the outcome in one sentence."""
     if found.error is not None:
         return f"The check failed: {found.error}"
-    device = found.description.get("device_name") or found.description.get("device", "CPU")
-    return f"All is well: a second of speech in {found.seconds:.1f} s, start included, on {device}"
+    engine = found.speech.get("engine", "the model")
+    device = found.speech.get("device_name") or found.description.get("device_name", "CPU")
+    seconds = found.speech.get("seconds", {}).get("total", 0.0)
+    return (
+        f"All is well: {engine} on {device} took {seconds:.1f} s for a second of speech, "
+        f"{found.seconds:.1f} s with its start"
+    )
 
 
 def of_findings(found: Findings) -> str:
@@ -38,9 +43,9 @@ def of_findings(found: Findings) -> str:
     lines = [verdict(found)]
     if told:
         lines += [
-            f"Runtime: Python {told.get('python', '?')}, {packages}",
-            f"Device: {told.get('device', '?')} ({told.get('device_name', '?')}); "
-            f"there is {', '.join(map(str, told.get('devices', ())))}",
+            f"Engine: {told.get('engine', '?')}, on {told.get('device_name', '?')}",
+            f"Python: {told.get('python', '?')} with {packages}",
+            f"Devices: {', '.join(map(str, told.get('devices', ())))}",
         ]
     lines += [
         f"Model: {model.get('name', model.get('file', '?'))}, {model.get('licence', '')}"

@@ -28,10 +28,10 @@ from . import report
 
 
 class DIFFSPEAKER_OT_install_runtime(bpy.types.Operator):
-    """Make the model's own Python once; needs a network, or a folder of wheels"""
+    """Make a Python with PyTorch once; needs a network, or a folder of wheels"""
 
     bl_idname = "diffspeaker.install_runtime"
-    bl_label = "Install Runtime"
+    bl_label = "Install PyTorch"
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
         chosen = machine.get()
@@ -42,7 +42,7 @@ class DIFFSPEAKER_OT_install_runtime(bpy.types.Operator):
             if chosen.source == "WHEELS" and wheels is None:
                 raise SetupError("No folder of wheels is chosen.", "Choose it in the preferences.")
             queue.forget_worker()
-            background.start("Installing the runtime", _install(wheels))
+            background.start("Installing PyTorch", _install(wheels))
         except LipSyncError as error:
             return refuse(self, error)
         return {"FINISHED"}
@@ -56,13 +56,13 @@ def _install(wheels: Path | None) -> background.Work:
         found = runtime.install(
             folder, wheels=wheels, online=online, progress=told, cancelled=cancelled
         )
-        return f"The runtime is installed. {found}"
+        return f"PyTorch is installed. {found}"
 
     return work
 
 
 class DIFFSPEAKER_OT_remove_runtime(bpy.types.Operator):
-    """Remove the model's own Python and free its disk space; it can be installed again"""
+    """Remove the Python with PyTorch and free its disk space; it can be installed again"""
 
     bl_idname = "diffspeaker.remove_runtime"
     bl_label = "Remove"
@@ -73,7 +73,7 @@ class DIFFSPEAKER_OT_remove_runtime(bpy.types.Operator):
             runtime.remove(machine.runtime_folder())
         except LipSyncError as error:
             return refuse(self, error)
-        status.say("The runtime was removed")
+        status.say("PyTorch was removed")
         return {"FINISHED"}
 
 
@@ -121,18 +121,21 @@ class DIFFSPEAKER_OT_import_checkpoint(bpy.types.Operator, ImportHelper):  # typ
             target = folder / path.with_suffix(".safetensors").name
             if not path.is_file():
                 raise SetupError(f"There is no file {path}.", "Choose a model file.")
-            python = machine.require_runtime()
+            own = path.suffix == ".safetensors"
+            python = None if own else machine.require_torch()
             background.start(f"Importing {path.name}", _import(python, path, target, template))
         except LipSyncError as error:
             return refuse(self, error)
         return {"FINISHED"}
 
 
-def _import(python: Path, path: Path, target: Path, template: Path | None) -> background.Work:
+def _import(
+    python: Path | None, path: Path, target: Path, template: Path | None
+) -> background.Work:
     """Return the work of copying a file of ours, or of converting an official one."""
 
     def work(told: background.Report, cancelled: Callable[[], bool]) -> str:
-        if path.suffix == ".safetensors":
+        if python is None:
             told("copying", 0.5, None)
             model_files.read(path)
             target.write_bytes(path.read_bytes())

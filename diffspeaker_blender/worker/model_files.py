@@ -37,6 +37,7 @@ class ModelFile:
     notes: one paragraph from whoever made the file.
     megabytes: size on the disk.
     template: whether the file holds the neutral head that its motion belongs to.
+    light: whether the engine that we carry runs it; others need torch.
     """
 
     id: str
@@ -49,6 +50,7 @@ class ModelFile:
     notes: str
     megabytes: float
     template: bool = False
+    light: bool = False
 
     @property
     def checkpoint(self) -> str:
@@ -104,7 +106,15 @@ def read(path: Path, identifier: str | None = None) -> ModelFile:
         notes=_words(spec.get("notes"), 2000),
         megabytes=path.stat().st_size / 1e6,
         template="motion.template" in header,
+        light=_light(spec),
     )
+
+
+def _light(spec: Mapping[str, Any]) -> bool:
+    """Return whether a description is of the kind that the carried engine runs."""
+    encoder = spec.get("encoder")
+    kind = encoder.get("kind") if isinstance(encoder, dict) else ""
+    return (spec.get("motion"), kind, spec.get("alignment")) == ("controls", "whisper", "time")
 
 
 def _words(value: Any, most: int = 100) -> str:

@@ -60,8 +60,11 @@ _SIGNALS = {
 }
 _HINTS = (
     (r"(?:No module named '?|needs the Python package \"?)"
-     r"(torch|numpy|soundfile|soxr|safetensors)\b",
-     "This Python lacks {0}: install the model runtime in the preferences."),
+     r"(torch|safetensors)\b",
+     "This Python lacks {0}: install PyTorch in the preferences."),
+    (r"No module named '?(numpy)\b",
+     "Blender's Python lacks {0}: install it (python3-numpy on Linux), or PyTorch in the "
+     "preferences, which brings its own."),
     (r"No module named '?model|model.__init__\.py",
      "The extension's files are incomplete: install the extension again."),
     (r"DLL load failed|VCRUNTIME|0xc0000135",

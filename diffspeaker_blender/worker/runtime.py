@@ -1,4 +1,7 @@
-"""Find, build, check and remove the Python that has torch.
+"""Find the engine we carry; find, build, check and remove the Python that has torch.
+
+The bundled model needs no more than what the extension carries (`model/native`) and Blender's own
+Python. torch is for the authors' checkpoints, graphics cards and training.
 
 The runtime is a virtual environment made with Blender's own Python and filled by pip from
 `model/requirements.txt`, whose versions are exact. Nothing here imports bpy; `install` may run in a
@@ -25,6 +28,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from ..errors import SetupError
@@ -38,8 +42,10 @@ STAMP = "runtime.json"
 DOWNLOADS = "downloads"
 FOLDER_VARIABLE = "DIFFSPEAKER_FOLDER"
 OLDEST = (3, 11)
-GIGABYTES = {"cpu": 2.0, "metal": 2.0, "cuda": 9.0}  # free space asked for, with some to spare
-MODULES = ("torch", "numpy", "safetensors", "soundfile", "soxr")
+DISK = {"linux": 7.0, "linux-arm": 1.5, "windows": 1.2, "macos": 0.7}
+"""Gigabytes that torch and its packages take once installed; on Linux the usual index has but one
+build, with CUDA's libraries."""
+MODULES = ("torch", "numpy", "safetensors")
 _ASK = (
     "import importlib,json,sys\n"
     "r={'python':list(sys.version_info[:3]),'packages':{},'missing':{},'device':'cpu'}\n"
@@ -142,26 +148,30 @@ def requirements_file() -> Path:
     return package_root() / "model" / "requirements.txt"
 
 
+def carries_engine() -> bool:
+    """Return whether this installation holds the engine that runs without torch."""
+    return any((package_root() / "model" / "native").glob("*onnxruntime*"))
+
+
+def words() -> str:
+    """Return what installing torch means on this machine: "PyTorch (about 1.2 GB)"."""
+    return f"PyTorch (about {DISK[disk_kind()]:g} GB)"
+
+
+@cache
+def disk_kind() -> str:
+    """Return which build of torch the usual index has for this machine."""
+    if sys.platform == "darwin":
+        return "macos"
+    if os.name == "nt":
+        return "windows"
+    return "linux-arm" if platform.machine().lower() in ("aarch64", "arm64") else "linux"
+
+
 def read_pins(path: Path) -> list[str]:
     """Return the requirement lines of a file."""
     lines = (line.partition("#")[0].strip() for line in path.read_text("utf-8").splitlines())
     return [line for line in lines if line]
-
-
-def best_build() -> str:
-    """Return which build of torch suits this machine: "cuda", "metal" or "cpu"."""
-    if sys.platform == "darwin":
-        return "metal" if platform.machine() == "arm64" else "cpu"
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return "cpu"
-    try:
-        answer = subprocess.run(
-            [tool, "-L"], capture_output=True, timeout=10, check=False, **quietly()
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "cpu"
-    return "cuda" if answer.returncode == 0 and b"GPU" in answer.stdout else "cpu"
 
 
 def check(python: str | Path, timeout: float = 180.0) -> Check:
@@ -200,7 +210,6 @@ def install(
     wheels: Path | None = None,
     online: bool = True,
     index: str = "",
-    build: str = "auto",
     python: str | Path = sys.executable,
     requirements: Path | None = None,
     progress: Progress = lambda stage, fraction, left: None,
@@ -210,7 +219,7 @@ def install(
 
     With `wheels` everything comes from that folder and the network is not touched; without, pip
     asks its index (and `index`, an extra one, for builds that the usual one lacks), which needs
-    `online`. `build` only decides how much free space is asked for. Raises `SetupError` with a
+    `online`. Raises `SetupError` with a
     sentence; after a cancel, too.
     """
     pins_file = requirements or requirements_file()
@@ -222,7 +231,7 @@ def install(
             "The runtime cannot be downloaded: online access is off.",
             "Allow it in Blender's preferences (System, Network), or use a folder of wheels.",
         )
-    _check_space(folder, best_build() if build == "auto" else build, wheels)
+    _check_space(folder, wheels)
     source = ["--no-index", "--find-links", str(wheels)] if wheels else []
     source += ["--extra-index-url", index] if index and not wheels else []
     (folder / STAMP).unlink(missing_ok=True)
@@ -240,20 +249,16 @@ def install(
     return found
 
 
-def _check_space(folder: Path, build: str, wheels: Path | None) -> None:
-    """Raise `SetupError` when the disk is too full for a build, or for the wheels given."""
-    needed = GIGABYTES.get(build, GIGABYTES["cpu"])
-    if sys.platform.startswith("linux") and build == "cpu":
-        needed = GIGABYTES[
-            "cuda"
-        ]  # the usual index has only one build there, with CUDA's libraries
+def _check_space(folder: Path, wheels: Path | None) -> None:
+    """Raise `SetupError` when the disk is too full for torch, or for the wheels given."""
+    needed = 1.3 * DISK[disk_kind()]  # what is downloaded and what is installed lie side by side
     if wheels is not None:
         needed = 4 * sum(wheel.stat().st_size for wheel in wheels.glob("*.whl")) / 1e9
     place = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
     free = shutil.disk_usage(place).free / 1e9
     if free < needed:
         raise SetupError(
-            f"The runtime needs about {needed:.1f} GB, and {place} has {free:.1f} GB left.",
+            f"PyTorch needs about {needed:.1f} GB, and {place} has {free:.1f} GB left.",
             "Free some space, or set its folder to another disk.",
         )
 

@@ -1,6 +1,6 @@
 """Speech and a head in, everything a user gets out: what ``python build.py demo`` runs.
 
-    python demo.py --worker PYTHON --out FOLDER [--audio FILE] [--head FILE]
+    python demo.py --out FOLDER [--audio FILE] [--head FILE]
 
 Runs in any Python with the ``bpy`` module and goes the way an animator goes: head, strip,
 Generate, export. Then it looks at what was written and prints one screen.
@@ -162,23 +162,21 @@ def pixels(path: Path) -> np.ndarray:
     return values.reshape(shape)
 
 
-def make_film(worker: str, motion: Path, audio: Path, film: Path, triangles: Path) -> None:
-    """Let the worker draw a film with sound."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([worker, "-m", "model", "preview", str(motion), str(film), "--audio", str(audio),
-                    "--face", str(triangles)], check=True, env=environment)  # fmt: skip
+def make_film(motion: Path, audio: Path, film: Path, triangles: Path) -> None:
+    """Draw a film with sound, in a process without Blender."""
+    model = [sys.executable, "-I", "-X", "utf8", str(ROOT / "model" / "__main__.py")]
+    subprocess.run([*model, "preview", str(motion), str(film), "--audio", str(audio),
+                    "--face", str(triangles)], check=True)  # fmt: skip
 
 
 def main() -> int:
     """Run the demo; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--worker", default=os.environ.get("DIFFSPEAKER_PYTHON", ""))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--audio", type=Path, default=SENTENCE)
     parser.add_argument("--head", type=Path)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    os.environ["DIFFSPEAKER_PYTHON"] = given.worker
     os.environ.setdefault("DIFFSPEAKER_FOLDER", str(given.out / "work"))
 
     import diffspeaker_blender
@@ -211,7 +209,7 @@ def main() -> int:
             write_motion(face, motion)
             vertices, triangles = heads.face_arrays(face)
             np.savez(mesh, vertices=vertices, triangles=triangles)
-            make_film(given.worker, motion, given.audio, given.out / "talking.mp4", mesh)
+            make_film(motion, given.audio, given.out / "talking.mp4", mesh)
         print("\n" + "=" * 78)
         print(f"DiffSpeaker Lip-Sync in Blender {bpy.app.version_string}, {given.audio.name}")
         print("\n".join(watch.lines))

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -49,7 +51,7 @@ def test_blocks_of_any_size_give_what_one_block_gives(rate, count, cuts):
     assert len(whole) == -(-count * RATE // rate)
     stream = Resampler(rate)
     edges = [0, *sorted(min(cut, count) for cut in cuts), count]
-    parts = [stream.push(samples[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [stream.push(samples[a:b]) for a, b in itertools.pairwise(edges)]
     np.testing.assert_allclose(np.concatenate([*parts, stream.finish()]), whole, atol=1e-6)
 
 

@@ -234,8 +234,8 @@ def test_a_python_is_described_in_words(tmp_path):
     assert str(found) == "Python 3.11.7 with torch 2.13.0; computes on Apple GPU."
     old = runtime.check(fake_python(tmp_path, json.dumps(good | {"python": [3, 9, 1]})))
     assert "too old" in str(old)
-    lacking = good | {"missing": {"soxr": "ModuleNotFoundError: No module named 'soxr'"}}
-    assert "cannot import soxr" in str(runtime.check(fake_python(tmp_path, json.dumps(lacking))))
+    lacking = good | {"missing": {"numpy": "ModuleNotFoundError: No module named 'numpy'"}}
+    assert "cannot import numpy" in str(runtime.check(fake_python(tmp_path, json.dumps(lacking))))
     assert "no Python that works" in str(runtime.check(fake_python(tmp_path, "hello")))
 
 
@@ -291,10 +291,13 @@ def test_the_pins_are_exact_and_name_what_is_checked():
     assert {pin.split("==")[0] for pin in pins} == set(runtime.MODULES)
 
 
-def test_the_build_suits_the_machine(monkeypatch):
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    monkeypatch.setattr(sys, "platform", "linux")
-    assert runtime.best_build() == "cpu"
-    monkeypatch.setattr(sys, "platform", "darwin")
-    monkeypatch.setattr(runtime.platform, "machine", lambda: "arm64")
-    assert runtime.best_build() == "metal"
+def test_the_size_of_pytorch_is_this_machines(monkeypatch):
+    """On Linux the usual index has but the large build; a laptop of Apple's needs a tenth."""
+    sizes = {}
+    for system, machine in (("linux", "x86_64"), ("darwin", "arm64")):
+        runtime.disk_kind.cache_clear()
+        monkeypatch.setattr(sys, "platform", system)
+        monkeypatch.setattr(runtime.platform, "machine", lambda machine=machine: machine)
+        sizes[system] = runtime.words()
+    runtime.disk_kind.cache_clear()
+    assert sizes == {"linux": "PyTorch (about 7 GB)", "darwin": "PyTorch (about 0.7 GB)"}
