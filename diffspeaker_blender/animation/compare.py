@@ -55,6 +55,11 @@ def compared(target: Any) -> bool:
     return any(obj.get(MARK) == target.name for obj in bpy.data.objects)
 
 
+def original(obj: Any) -> Any:
+    """Return the head that a copy stands beside; a head that is no copy itself."""
+    return bpy.data.objects.get(obj.get(MARK, obj.name), obj)
+
+
 def _lines_of(obj: Any) -> tuple[str, ...]:
     return clips.clips(obj)
 

@@ -211,10 +211,12 @@ def _put_curves(
         written[name], total = actions.checksum(fresh[:, :2]), total + len(fresh)
     record.written = written
     if not record.nla:
-        for name in [n for n in index.keys if n not in record.keys]:
+        for name in sorted({*index.keys, *had} - set(record.keys)):
             rests = _rests(index, clip, name, False)
             drop = [(first, last), *([_reach(former, rests)] if name in had else [])]
-            actions.write_keys(bag, name, _NOTHING, drop, rests)
+            gone = actions.write_keys(bag, name, _NOTHING, drop, rests) is None
+            if gone and name in had and name in key.key_blocks:
+                key.key_blocks[name].value = 0.0
     return total
 
 

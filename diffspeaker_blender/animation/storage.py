@@ -182,8 +182,7 @@ def _clip(found: dict[str, Any]) -> Clip:
     """Build a line from what was stored; a line of version 1.0.0 becomes its own only take."""
     takes = [Take(**_known(Take, take)) for take in found.get("takes", ())]
     if not takes:
-        intensity = found.get("adjustments", {}).get("intensity", 1.0)
-        takes = [Take(found["number"], found["names"], found["hashes"], intensity=intensity)]
+        takes = [Take(found["number"], found["names"], found["hashes"])]
     source = Source(**_known(Source, found.get("source", {})))
     clip = Clip(**_known(Clip, found) | {"takes": takes, "source": source})
     if not found.get("uid"):  # version 1.0.0: the same identity each time it is read

@@ -15,7 +15,7 @@ from typing import Any
 
 import bpy
 
-from ..animation import clips
+from ..animation import clips, compare
 from ..character import detect, fit, head
 from ..errors import AudioError, HeadError, LipSyncError
 from ..settings import choices, machine
@@ -177,16 +177,16 @@ def chosen_head(context: bpy.types.Context) -> bpy.types.Object | None:
     seen: list[bpy.types.Object | None] = [active, *context.view_layer.objects.selected]
     for obj in seen:
         if obj is not None and head.looks_like_head(obj):
-            return obj
+            return compare.original(obj)  # type: ignore[no-any-return]
         face: bpy.types.Object | None = detect.speaker_of(obj)
         if face is not None:
-            return face
+            return compare.original(face)  # type: ignore[no-any-return]
     picked: bpy.types.Object | None = choices.settings(context).head
     if picked is not None and picked.name in context.view_layer.objects:
         return picked
-    only: bpy.types.Object | None = head.find_head(context)
-    speakers_here = heads(context)
-    return only or (speakers_here[0] if len(speakers_here) == 1 else None)
+    every = heads(context)
+    only = [obj for obj in every if head.looks_like_head(obj)]
+    return next((few[0] for few in (only, every) if len(few) == 1), None)
 
 
 def speakers(
@@ -221,11 +221,12 @@ def speaking(context: bpy.types.Context) -> list[str]:
 
 def heads(context: bpy.types.Context) -> list[bpy.types.Object]:
     """Return every head in view that may speak."""
-    return [
+    every = [
         obj
         for obj in context.view_layer.objects
         if head.looks_like_head(obj) or detect.is_mapped(obj)
     ]
+    return [obj for obj in every if compare.original(obj) == obj]
 
 
 def clip_sources(
