@@ -23,6 +23,9 @@ from . import actions
 MAPPED = "(mapped)"
 """Marks the actions of mapped characters: one on each datablock, for all lines together."""
 
+GROUP = "Lip-Sync"
+"""Group of our channels on a character of another make."""
+
 
 @dataclass(frozen=True)
 class Channel:
@@ -187,7 +190,7 @@ def _write_owner(
     for channel, keys in curves:
         _widen(channel, keys)
         curve = bag.fcurves.new(channel.path, index=channel.index)
-        curve.group = bag.groups.get(actions.GROUP) or bag.groups.new(actions.GROUP)
+        curve.group = bag.groups.get(GROUP) or bag.groups.new(GROUP)
         points = curve.keyframe_points
         points.add(len(keys))
         points.foreach_set("co", np.ascontiguousarray(keys, np.float32).ravel())
