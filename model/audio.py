@@ -21,7 +21,7 @@ from .sound_file import DecodeError, SoundFile
 Array = NDArray[np.float32]
 LONGEST = 4 * 3600.0  # seconds; beyond that a file is taken for a mistake
 FASTEST = 1_000_000  # Hz; a higher sample rate is a damaged header
-_BLOCK = 2**18  # samples read at a time
+_BLOCK = 2**18  # samples of all channels handled at a time
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,12 @@ def load(
         mixed = _read(file, first, count, None, cancelled)
         if mixed.energy < 1e-3 * mixed.loudest:  # opposite channels: the mean is all but silent
             mixed = _read(file, first, count, mixed.best, cancelled)
-    samples = _fit(mixed.samples, math.ceil(count * RATE / rate - 1e-9))
     if not mixed.heard:
         raise AudioError(
             f"{path.name} ends before the asked span starts ({_span_words(span)}).",
             hint="Check the strip's offset, or choose another file.",
         )
-    return Speech(samples, count / rate, rate, channels, _warnings(path.name, mixed, rate))
+    return Speech(mixed.samples, count / rate, rate, channels, _warnings(path.name, mixed, rate))
 
 
 def duration(path: str | Path) -> float:
@@ -157,22 +156,23 @@ def _read(
         parts.append(stream.push(mono))
     parts.append(stream.finish())
     seen.best, seen.loudest = int(energies.argmax()), float(energies.max(initial=0.0))
-    seen.samples = np.concatenate(parts)
+    seen.samples = _joined(parts, math.ceil(count * RATE / file.samplerate - 1e-9))
     return seen
 
 
 def _blocks(file: SoundFile, first: int, count: int, seen: _Mixed) -> Iterator[Array]:
     """Yield (n, c) blocks of the asked extent; silence where the file has none."""
     width = file.channels
+    size = max(1, _BLOCK // width)  # of up to a thousand channels
     before = min(count, max(0, -first))
-    for start in range(0, before, _BLOCK):
-        yield np.zeros((min(_BLOCK, before - start), width), np.float32)
+    for start in range(0, before, size):
+        yield np.zeros((min(size, before - start), width), np.float32)
     inside = max(0, min(count - before, len(file) - max(0, first)))
     while seen.heard < inside:
         try:
             if not seen.heard:
                 file.seek(max(0, first))
-            block = file.read(min(_BLOCK, inside - seen.heard))
+            block = file.read(min(size, inside - seen.heard))
         except DecodeError as error:
             raise AudioError(
                 f"{file.name} is damaged: decoding stopped after "
@@ -185,16 +185,22 @@ def _blocks(file: SoundFile, first: int, count: int, seen: _Mixed) -> Iterator[A
         seen.heard += len(block)
         yield block
     rest = count - before - seen.heard
-    for start in range(0, rest, _BLOCK):
-        yield np.zeros((min(_BLOCK, rest - start), width), np.float32)
+    for start in range(0, rest, size):
+        yield np.zeros((min(size, rest - start), width), np.float32)
 
 
-def _fit(samples: Array, count: int) -> Array:
-    """Return exactly `count` samples: the resampler may give one more or fewer."""
-    fitted = np.zeros(count, np.float32)
-    usable = min(count, len(samples))
-    fitted[:usable] = samples[:usable]
-    return fitted
+def _joined(parts: list[Array], count: int) -> Array:
+    """Return exactly `count` samples: the resampler may give one more or fewer.
+
+    Each part is let go when it is copied, so an hour is held once.
+    """
+    joined, place = np.zeros(count, np.float32), 0
+    parts.reverse()
+    while parts:
+        part = parts.pop()[: count - place]
+        joined[place : place + len(part)] = part
+        place += len(part)
+    return joined
 
 
 def _warnings(name: str, mixed: _Mixed, rate: int) -> tuple[str, ...]:
@@ -213,10 +219,7 @@ def _warnings(name: str, mixed: _Mixed, rate: int) -> tuple[str, ...]:
 
 def quiet_hops(samples: Array, shortest: float) -> NDArray[np.bool_]:
     """Return for every 10 ms whether it lies in a quiet stretch of at least `shortest` seconds."""
-    hop = RATE // 100
-    hops = max(1, -(-len(samples) // hop))
-    padded = _fit(samples - samples.mean(dtype=np.float64).astype(np.float32), hops * hop)
-    level = np.sqrt(np.square(padded.reshape(hops, hop)).mean(axis=1) + 1e-20)  # RMS each 10 ms
+    level = _levels(samples, RATE // 100)
     loud, floor = np.percentile(level, 95), np.percentile(level, 10)
     threshold = max(3e-4, min(loud * 10 ** (-30 / 20), floor * 2))
     if loud < 1e-3:  # -60 dBFS: nobody speaks
@@ -249,13 +252,31 @@ def gate(samples: Array, *, shortest: float = 0.35, fade: float = 0.05) -> tuple
     curve = np.minimum(1.0, 2 * grown)  # full loudness where speech is within half the fade
     if quiet.all():
         curve[:] = 0
-    envelope = np.interp(np.arange(len(samples)), (np.arange(hops) + 0.5) * hop, curve)
-    return (samples * envelope).astype(np.float32), float(quiet.mean())
+    gated, centres = np.empty(len(samples), np.float32), (np.arange(hops) + 0.5) * hop
+    for start in range(0, len(samples), _BLOCK):
+        end = min(len(samples), start + _BLOCK)
+        gated[start:end] = samples[start:end] * np.interp(np.arange(start, end), centres, curve)
+    return gated, float(quiet.mean())
+
+
+def _levels(samples: Array, hop: int) -> Array:
+    """Return the root mean square around the mean of every `hop` samples, in blocks."""
+    middle, levels = samples.mean(dtype=np.float64).astype(np.float32), []
+    for start in range(0, max(1, len(samples)), 1000 * hop):
+        block = samples[start : start + 1000 * hop] - middle
+        rows = np.pad(block, (0, -len(block) % hop)).reshape(-1, hop)
+        levels.append(np.square(rows).mean(axis=1))
+    found: Array = np.sqrt(np.concatenate(levels) + 1e-20)
+    return found
 
 
 def hush(count: int) -> Array:
     """Return (n,) of a quiet room: noise at -80 dBFS, always the same."""
-    return (1e-4 * np.random.default_rng(0).standard_normal(count)).astype(np.float32)
+    dice, room = np.random.default_rng(0), np.empty(count, np.float32)
+    for start in range(0, count, _BLOCK):
+        block = room[start : start + _BLOCK]
+        block[:] = 1e-4 * dice.standard_normal(len(block))
+    return room
 
 
 def _long_runs(flags: NDArray[np.bool_], shortest: int) -> NDArray[np.bool_]:

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .. import paths
 from ..errors import WorkerError
 from .process import alive, bury, explain_exit, quietly, scrubbed_environment
 from .wire import (
@@ -92,7 +93,7 @@ def absolute(fields: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("audio", "output", "checkpoint", "face", "keep"):
         value = made.get(name)
         if isinstance(value, str) and value and value not in own_names.get(name, ()):
-            made[name] = os.path.abspath(value)  # noqa: PTH100 - links stay as they are
+            made[name] = str(paths.absolute(value))
     return made
 
 

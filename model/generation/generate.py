@@ -73,12 +73,13 @@ def _hear(request: GenerateRequest, course: Course) -> tuple[audio.Speech, np.nd
         speech = audio.load(request.audio, request.span, course.cancelled)
         course.warnings += speech.warnings
         samples, silent = speech.samples, 0.0
+        speech = replace(speech, samples=np.zeros(0, np.float32))  # held once, gated
         if wants_gate(request):
             samples, silent = audio.gate(samples)
             if silent == 1.0:  # a model that learned guidance takes digital silence for "anything"
                 samples = audio.hush(len(samples))
         missing = int(SHORTEST * audio.RATE) - len(samples)
-        return speech, np.pad(samples, (0, max(0, missing))), silent
+        return speech, np.pad(samples, (0, missing)) if missing > 0 else samples, silent
 
 
 def wants_gate(request: GenerateRequest) -> bool:

@@ -13,7 +13,6 @@ by hand, is the same thing with one frame.
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import RequestError
+from ..files.arrays import read_npz
 from ..motion import resample
 
 Array = NDArray[np.float32]
@@ -108,17 +108,17 @@ def read_keep(path: str | Path, names: tuple[str, ...]) -> Keep:
     The `.npz` holds controls (F, N), names (N,), mask (F,) or (F, N), fps. Raises `RequestError`.
     """
     try:
-        with np.load(Path(path), allow_pickle=False) as file:
-            known = np.asarray(file["controls"], np.float32)
-            given = [str(name) for name in file["names"]]
-            mask = np.asarray(file["mask"], bool)
-            fps = float(file["fps"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        file = read_npz(Path(path), ("controls", "names", "mask", "fps"))
+        known = np.asarray(file["controls"], np.float32)
+        given = [str(name) for name in file["names"]]
+        mask = np.asarray(file["mask"], bool)
+        fps = float(file["fps"])
+    except (OSError, ValueError, KeyError, TypeError, MemoryError) as error:
         raise RequestError(f"The motion to keep cannot be read: {error}") from error
     if mask.ndim == 1:
         mask = np.repeat(mask[:, None], len(given), 1)
     fits = known.ndim == 2 and known.shape == mask.shape and known.shape[1] == len(given)
-    if not fits or not len(known) or not fps > 0 or not np.isfinite(known[mask]).all():
+    if not fits or not len(known) or not 1 <= fps <= 1000 or not np.isfinite(known[mask]).all():
         raise RequestError(
             "The motion to keep is damaged: its arrays do not belong together.",
             hint="Generate the whole line again.",

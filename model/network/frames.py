@@ -43,12 +43,12 @@ def feature_count(samples: int, config: dict[str, list[int]]) -> int:
     return samples
 
 
-def at_times(features: Array, frames: int, fps: float) -> Array:
-    """Read (S, W) at i / fps seconds for motion frames i → (F, W), linear, ends held.
+def at_times(features: Array, frames: int, fps: float, first: int = 0) -> Array:
+    """Read (S, W) at i / fps seconds for motion frames i, from `first` → (F, W), linear, ends held.
 
     Feature j is centred on j / 50 seconds.
     """
-    position = np.clip(np.arange(frames) / fps * FEATURE_RATE, 0, len(features) - 1)
+    position = np.clip(np.arange(first, first + frames) / fps * FEATURE_RATE, 0, len(features) - 1)
     low = np.minimum(position.astype(np.int64), max(0, len(features) - 2))
     high = np.minimum(low + 1, len(features) - 1)
     share = (position - low).astype(np.float32)[:, None]

@@ -19,7 +19,7 @@ from .spec import ModelSpec
 Array = NDArray[np.float32]
 
 TEMPLATE = "motion.template"  # the neutral face, when a file carries one
-LONGEST_HEADER = 100_000_000  # bytes, as the format's own reader allows
+LONGEST_HEADER = 10_000_000  # bytes; a model of a thousand tensors has a hundredth of that
 _TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4"}
 
 
@@ -50,11 +50,14 @@ def read_tensors(path: str | Path) -> dict[str, Array]:
         content = np.memmap(path, np.uint8, "r")[start:]
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path.name} cannot be read: {error}.") from error
-    tensors = {}
+    tensors, total = {}, 0
     for name, entry in header.items():
         if name == "__metadata__":
             continue
         tensors[name] = _tensor(path.name, name, entry, content)
+        total += tensors[name].size
+        if total > len(content):  # tensors never share bytes: a small file could fill the memory
+            raise CheckpointError(f"{path.name} is damaged: its tensors lie over each other.")
     broken = [name for name, array in tensors.items() if not np.isfinite(array).all()]
     if broken:
         names = ", ".join(broken)
@@ -65,6 +68,8 @@ def read_tensors(path: str | Path) -> dict[str, Array]:
 def _tensor(file: str, name: str, entry: Any, content: NDArray[np.uint8]) -> Array:
     try:
         kind, shape = _TYPES[entry["dtype"]], tuple(int(size) for size in entry["shape"])
+        if len(shape) > 8 or min(shape, default=0) < 0:
+            raise ValueError("its shape makes no sense")
         first, last = (int(offset) for offset in entry["data_offsets"])
         fits = 0 <= first <= last <= len(content)
         if not fits or last - first != prod(shape) * np.dtype(kind).itemsize:
@@ -73,7 +78,7 @@ def _tensor(file: str, name: str, entry: Any, content: NDArray[np.uint8]) -> Arr
         if entry["dtype"] == "BF16":  # the upper half of a float32
             flat = (flat.astype(np.uint32) << 16).view(np.float32)
         return np.array(flat, np.float32).reshape(shape)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(f"{file} is damaged at {name[:80]} ({error}).") from error
 
 
@@ -92,10 +97,11 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name[:2] != "__"]
         if 8 + size + max(ends, default=0) > path.stat().st_size:
             raise ValueError("cut short")
-    except (OSError, ValueError, KeyError, TypeError, struct.error, RecursionError) as error:
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError,
+            struct.error, RecursionError) as error:  # fmt: skip
         hint = ""
         if path.suffix in {".ckpt", ".pt", ".pth"}:
-            hint = "Import it first: python -m model convert FILE.ckpt OUT.safetensors"
+            hint = "Import it first: python build.py model convert FILE.ckpt OUT.safetensors"
         raise CheckpointError(
             f"{path.name} is not a complete .safetensors model file.", hint
         ) from error

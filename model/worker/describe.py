@@ -47,15 +47,20 @@ def describe(session: Session, models: list[str] | None = None) -> dict[str, Any
     """Return device, versions and models as plain values."""
     from ..generation.session import BUNDLED, device_name, devices
 
-    engine = session.load("bundled")
+    try:
+        engine = session.load("bundled")
+        about, device, trouble = engine.about, engine.device, ""
+    except ModelError as error:  # the others can still be used
+        about, device, trouble = "none", "cpu", str(error)
     return {
         "version": __version__,
         "python": platform.python_version(),
         "executable": sys.executable,
         "system": f"{platform.system()} {platform.machine()}",
-        "engine": engine.about,
-        "device": engine.device,
-        "device_name": device_name(engine.device),
+        "engine": about,
+        "trouble": trouble,
+        "device": device,
+        "device_name": device_name(device),
         "devices": devices(),
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
         "models": [describe_model(path) for path in (BUNDLED, *map(Path, models or []))],

@@ -28,33 +28,45 @@ def log_mel(clip: Array, bins: int, levelled: bool) -> Array:
     Whisper's recipe: Hann window of 25 ms every 10 ms, power, mel filters, log10, no lower than 8
     under the clip's maximum, (x + 4) / 4. The energy is the log of the mels' mean, treated alike.
     """
-    hop = 2 * HOP  # two mel frames make a speech frame
-    clip = np.pad(clip, (0, max(hop, -(-len(clip) // hop) * hop) - len(clip)))
-    power = _mel_power(clip, bins)
-    logs = np.log10(np.maximum(np.concatenate([power, power.mean(0, keepdims=True)]), 1e-10))
+    logs = _mel_power(clip, bins)
+    np.log10(np.maximum(logs, 1e-10, out=logs), out=logs)
     peak = float(logs[:bins].max())
     if levelled and peak > -9.0:
         logs += LEVEL - peak
         peak = LEVEL
-    return np.asarray((np.maximum(logs, peak - FLOOR) + 4.0) / 4.0, np.float32)
+    np.maximum(logs, peak - FLOOR, out=logs)
+    logs += 4.0
+    logs /= 4.0
+    return logs
 
 
 def _mel_power(clip: Array, bins: int) -> Array:
-    """Return mel power (bins, M) of a clip whose length is a multiple of the hop, in pieces."""
-    half = FFT // 2
-    margin = min(half, len(clip) - 1)
-    padded = np.pad(np.pad(clip, margin, mode="reflect"), half - margin)
-    frames = len(clip) // HOP
+    """Return mel power and, as last row, its mean: (bins + 1, M).
+
+    The clip is read in pieces where it lies: an hour has 230 MB, and no copy of it is made.
+    """
+    half, hop = FFT // 2, 2 * HOP  # two mel frames make a speech frame
+    length = max(hop, -(-len(clip) // hop) * hop)
+    frames = length // HOP
     filters, window = mel_filters(bins), hann_window()
-    pieces = []
+    result = np.empty((bins + 1, frames), np.float32)
     for start in range(0, frames, CHUNK):
         end = min(frames, start + CHUNK)
-        part = padded[start * HOP : (end - 1) * HOP + FFT]
+        part = _mirrored(clip, length, start * HOP - half, (end - 1) * HOP + FFT - half)
         rows = np.lib.stride_tricks.sliding_window_view(part, FFT)[::HOP] * window
         spectrum = np.fft.rfft(rows)  # (M', FFT/2 + 1)
         power = (np.square(spectrum.real) + np.square(spectrum.imag)).astype(np.float32)
-        pieces.append(filters @ power.T)
-    return np.concatenate(pieces, 1)
+        result[:bins, start:end] = filters @ power.T
+    result[bins] = result[:bins].mean(0)
+    return result
+
+
+def _mirrored(clip: Array, length: int, first: int, last: int) -> Array:
+    """Return samples first:last of a clip that is silent up to `length`, and mirrored beyond it."""
+    places = np.abs(np.arange(first, last))
+    places = np.where(places >= length, 2 * (length - 1) - places, places)
+    inside = (places >= 0) & (places < len(clip))  # shorter than the mirror: silent there
+    return np.where(inside, clip[np.where(inside, places, 0)], np.float32(0))
 
 
 @lru_cache(maxsize=1)

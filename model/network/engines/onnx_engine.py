@@ -21,6 +21,7 @@ from ..tensors import read_spec, read_tensors
 from . import graphs, onnx_runtime
 from .engine import Array, Ends, Engine, Predict
 
+PIECE = 6000  # speech or motion frames that pass through a graph at a time
 OVERLAP = 200  # speech frames that two windows of the encoder share
 
 
@@ -66,12 +67,45 @@ class OnnxEngine(Engine):
         config = self.spec.encoder.config
         sound = mel.log_mel(samples, config["bins"], bool(config.get("level")))
         watch(0.1)
-        (stem,) = self._stem.run({"mels": sound[None, : config["bins"]]}, ["stem"])
+        energy = sound[config["bins"]].reshape(-1, 2).copy() if config.get("energy") else None
+        stem = self._stemmed(sound[: config["bins"]])
+        del sound  # of an hour, each of these has a quarter of a gigabyte
         heard = self._encoded(stem, watch.part(0.1, 1.0))
-        if config.get("energy"):
-            heard = np.concatenate([heard, sound[config["bins"]].reshape(-1, 2)], axis=1)
-        features = at_times(heard, frames, self.spec.fps)
-        return self._condition.run({"features": features}, ["heard"])[0]
+        del stem
+        return self._conditioned(heard, energy, frames)
+
+    def _stemmed(self, mels: Array) -> Array:
+        """Run the encoder's convolutions over (bins, M) in pieces that join exactly → (S, W).
+
+        An output sees two mel frames on either side of its own; four to spare keep the edges of a
+        piece, which see silence instead, out of the result.
+        """
+        total, pieces = mels.shape[1] // 2, []
+        for start in range(0, total, PIECE):
+            end = min(total, start + PIECE)
+            low, high = max(0, start - 2), min(total, end + 2)
+            given = np.ascontiguousarray(mels[None, :, 2 * low : 2 * high])
+            (piece,) = self._stem.run({"mels": given}, ["stem"])
+            pieces.append(piece[start - low : end - low])
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    def _conditioned(self, heard: Array, energy: Array | None, frames: int) -> Array:
+        """Bring what was heard (S, ·) to the frames and to the denoiser, in pieces: (F, 2DL)."""
+        spec = self.spec
+        reach = graphs.CONTEXT // 2 * getattr(spec, "context", 0)  # frames that a frame also hears
+        result = np.zeros((0, 0), np.float32)
+        for start in range(0, frames, PIECE):
+            end = min(frames, start + PIECE)
+            low, high = max(0, start - reach), min(frames, end + reach)
+            features = at_times(heard, high - low, spec.fps, low)
+            if energy is not None:
+                loud = at_times(energy, high - low, spec.fps, low)
+                features = np.concatenate([features, loud], axis=1)
+            (piece,) = self._condition.run({"features": features}, ["heard"])
+            if not start:
+                result = np.empty((frames, piece.shape[1]), np.float32)
+            result[start:end] = piece[start - low : end - low]
+        return result
 
     def _encoded(self, stem: Array, watch: Watch) -> Array:
         """Run the encoder's layers over (S, W) in windows that cross-fade → (S, ·)."""
