@@ -220,7 +220,7 @@ def _warnings(name: str, mixed: _Mixed, rate: int) -> tuple[str, ...]:
 def quiet_hops(samples: Array, shortest: float) -> NDArray[np.bool_]:
     """Return for every 10 ms whether it lies in a quiet stretch of at least `shortest` seconds."""
     level = _levels(samples, RATE // 100)
-    loud, floor = np.percentile(level, 95), np.percentile(level, 10)
+    loud, floor = float(np.percentile(level, 95)), float(np.percentile(level, 10))
     threshold = max(3e-4, min(loud * 10 ** (-30 / 20), floor * 2))
     if loud < 1e-3:  # -60 dBFS: nobody speaks
         threshold = np.inf

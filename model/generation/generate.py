@@ -22,6 +22,7 @@ from ..motion import Motion
 from ..network.frames import frame_count
 from ..network.tensors import read_spec
 from ..progress import Course, Progress
+from ..resampling import RATE
 from ..rig import head_files
 from .request import GenerateRequest
 from .session import Session, device_name, model_file, out_of_memory, release
@@ -78,7 +79,7 @@ def _hear(request: GenerateRequest, course: Course) -> tuple[audio.Speech, np.nd
             samples, silent = audio.gate(samples)
             if silent == 1.0:  # a model that learned guidance takes digital silence for "anything"
                 samples = audio.hush(len(samples))
-        missing = int(SHORTEST * audio.RATE) - len(samples)
+        missing = int(SHORTEST * RATE) - len(samples)
         return speech, np.pad(samples, (0, missing)) if missing > 0 else samples, silent
 
 
@@ -121,7 +122,7 @@ def _timing(request: GenerateRequest, engine: Engine, duration: float) -> tuple[
     spec = engine.spec
     fps = request.fps or spec.fps
     if request.fps is None and spec.alignment == "published":
-        samples = max(1, round(duration * audio.RATE))
+        samples = max(1, round(duration * RATE))
         return frame_count(spec, samples), fps
     frames = max(1, int(np.ceil(duration * fps - 1e-6)))
     if frames > MOST_FRAMES:
