@@ -251,7 +251,7 @@ def write_keys(
         if curve is not None:
             bag.fcurves.remove(curve)
         return None
-    columns = _columns_of(fresh, old[kept, 0])
+    columns = columns_of(fresh, old[kept, 0])
     if kept.any():
         had = {column: _read_column(curve, column, width)[kept] for column, width in COLUMNS}
         columns = {c: np.concatenate([had[c], values]) for c, values in columns.items()}
@@ -259,8 +259,8 @@ def write_keys(
         columns = {c: values[order] for c, values in columns.items()}
     if curve is None:
         curve = bag.fcurves.new(path_of(name))
-        curve.group = _group(bag, group)
-    _fill(curve, columns)
+        curve.group = group_in(bag, group)
+    fill(curve, columns)
     return curve
 
 
@@ -284,7 +284,7 @@ def _rest_keys(
     return np.array(list(found.values()), np.float32).reshape(-1, 3)
 
 
-def _columns_of(keys: NDArray[np.float32], others: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+def columns_of(keys: NDArray[np.float32], others: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
     """Return Blender's columns of keys (n, 3) that will stand between other keys' frames."""
     frames, count = keys[:, 0].astype(np.float64), len(keys)
     every = np.sort(np.concatenate([frames, others]))
@@ -308,7 +308,7 @@ def _columns_of(keys: NDArray[np.float32], others: NDArray[np.float32]) -> dict[
     }
 
 
-def _group(bag: Any, group: Group) -> Any:
+def group_in(bag: Any, group: Group) -> Any:
     """Return the channel group of a name, made with its colour if need be."""
     found = bag.groups.get(group.name)
     if found is None:
@@ -326,7 +326,7 @@ def _read_column(curve: Any, column: str, width: int) -> NDArray[Any]:
     return values.reshape(-1, width)
 
 
-def _fill(curve: Any, columns: dict[str, NDArray[Any]]) -> None:
+def fill(curve: Any, columns: dict[str, NDArray[Any]]) -> None:
     """Make a curve hold exactly these keys."""
     points = curve.keyframe_points
     if len(points) != len(columns["co"]):

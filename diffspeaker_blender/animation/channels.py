@@ -9,7 +9,7 @@ action of our own: its active one while it is free, else an NLA track beside the
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import bpy
@@ -18,8 +18,19 @@ from mathutils import Euler, Quaternion
 
 from ..character.mapping import Place
 from ..errors import HeadError
+from ..motion.groups import GROUPS, OTHER
 from . import actions
 
+_NONE = np.empty(0, np.float32)
+GROUPED = {
+    "jaw": GROUPS[0],
+    "lips": GROUPS[1],
+    "tongue": GROUPS[2],
+    "lids": GROUPS[3],
+    "eyes": GROUPS[3],
+    "brows": GROUPS[4],
+    "cheeks": GROUPS[4],
+}
 MAPPED = "(mapped)"
 """Marks the actions of mapped characters: one on each datablock, for all lines together."""
 
@@ -35,6 +46,8 @@ class Channel:
     """The datablock (ID): a mesh's shape keys, an object, an armature's data."""
     path: str
     index: int = 0
+    group: str = field(default="", compare=False)
+    """Whose strength it belongs to, for the Graph Editor's groups."""
 
     @property
     def name(self) -> str:
@@ -45,11 +58,14 @@ class Channel:
 Bases = Mapping[str, Mapping[str, Sequence[float]]]
 
 
-def curves_of(found: Iterable[tuple[Place, Any]], bases: Bases) -> list[tuple[Channel, Any]]:
+def curves_of(
+    found: Iterable[tuple[Place, Any]], bases: Bases, groups: Mapping[Place, str] | None = None
+) -> list[tuple[Channel, Any]]:
     """Return the F-curves that play values (F,) of places; places that are gone are left out.
 
-    bases: bone → how it stands without us, `stand`.
+    bases: bone → how it stands without us, `stand`. groups: place → whose strength it belongs to.
     """
+    groups = groups or {}
     curves: list[tuple[Channel, Any]] = []
     turned: dict[tuple[str, str, str], dict[int, Any]] = {}
     for place, values in found:
@@ -59,7 +75,8 @@ def curves_of(found: Iterable[tuple[Place, Any]], bases: Bases) -> list[tuple[Ch
         if place.kind == "key":
             key = owner.data.shape_keys
             if key is not None and place.name in key.key_blocks:
-                curves.append((Channel(key, actions.path_of(place.name)), values))
+                group = groups.get(place, "")
+                curves.append((Channel(key, actions.path_of(place.name), 0, group), values))
         elif place.kind == "property":
             channel = property_channel(owner, place)
             if channel is not None:
@@ -148,7 +165,7 @@ def stand(bone: Any) -> dict[str, Any]:
 def write(
     curves: list[tuple[Channel, Any]], *, name: str, nla: bool, former: Iterable[Any] = ()
 ) -> list[str]:
-    """Put keys (n, 2) on channels; return the names of the actions.
+    """Put keys (n, 3) on channels, as `motion.sparse` has them; return the names of the actions.
 
     What of ours was there before is replaced, on datablocks that have no curve any more (`former`)
     it is taken away. nla: on an NLA track even where a datablock has no action of its own.
@@ -190,12 +207,8 @@ def _write_owner(
     for channel, keys in curves:
         _widen(channel, keys)
         curve = bag.fcurves.new(channel.path, index=channel.index)
-        curve.group = bag.groups.get(GROUP) or bag.groups.new(GROUP)
-        points = curve.keyframe_points
-        points.add(len(keys))
-        points.foreach_set("co", np.ascontiguousarray(keys, np.float32).ravel())
-        points.foreach_set("interpolation", np.full(len(keys), actions.LINEAR, np.int32))
-        curve.update()
+        curve.group = actions.group_in(bag, GROUPED.get(channel.group, OTHER))
+        actions.fill(curve, actions.columns_of(np.asarray(keys, np.float32), _NONE))
     if data.action is None and not nla:
         data.action = own
         if slot is not None:

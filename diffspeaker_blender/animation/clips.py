@@ -142,6 +142,9 @@ def adjust_clip(obj: Any, clip: str, adjustments: Adjustments, *, scene: Any = N
     What was edited by hand stays, and is scaled with the rest; keys without a meaning of their own
     (compact ones) that were edited are left alone.
     """
+    if detect.is_mapped(obj):
+        _again(obj, clip, scene, adjustments=vars(adjustments).copy())
+        return
     key = obj.data.shape_keys
     index = storage.read(key)
     if clip in index.clips and edits.scale(key, index, clip, adjustments):

@@ -20,6 +20,7 @@ from ..errors import Finding, HeadError, MotionError
 from ..motion import adjust
 from ..motion import motion as motions
 from ..motion.motion import Adjustments, Motion, scene_frames
+from ..motion.sparse import Fitter, Wishes
 from ..sound.sources import scene_fps
 from . import actions, channels, shape_keys, storage, takes
 from .channels import Channel
@@ -31,6 +32,8 @@ EASE_SECONDS = 0.2
 LIFE_MOUTH = 42.0
 """Millimetres between the ends of the line where a life-size mouth's lips part."""
 _STILL = 1e-5
+_TURN = 80.0
+"""Millimetres that a jaw moves the lips by in a radian, or a property by at 1, about."""
 
 
 @dataclass(frozen=True)
@@ -165,21 +168,22 @@ def refresh(obj: Any, index: Index, scene: Any) -> int:
     fps = scene_fps(scene)
     _settle(obj, index, fps)
     names: tuple[str, ...] = ()
-    parts: list[tuple[Clip, Any, list[tuple[Place, Any]]]] = []
+    parts: list[tuple[Clip, Any, Any, list[tuple[Place, Any]]]] = []
     for record in index.clips.values():
         motion = storage.get_motion(obj, record)
         if record.covered or motion is None:
             continue
         names = motion.names
         shown, frames = controls_at(motion, record, fps)
-        parts.append((record, frames, mapping.evaluate(shown, names, fps)))
+        shut = shown[:, names.index(SEAL)] if SEAL in names else np.zeros(len(shown))
+        parts.append((record, frames, shut, mapping.evaluate(shown, names, fps)))
     rest = dict(_by_name(mapping, mapping.evaluate(np.zeros((1, len(names))), names)))
     keyed: dict[Channel, list[Any]] = {}
-    for record, frames, found in parts:
-        for channel, values in channels.curves_of(found, mapping.bases):
-            keyed.setdefault(channel, []).append(_keys(record, frames, values, rest[channel.name]))
-    curves = [(channel, _joined(keys, rest[channel.name])) for channel, keys in keyed.items()]
-    curves = _worth(curves, rest)
+    for record, frames, shut, found in parts:
+        curves = channels.curves_of(found, mapping.bases, mapping.groups())
+        for channel, keys in _line_keys(obj, mapping, record, frames, shut, curves):
+            keyed.setdefault(channel, []).append(_eased(record, keys, rest[channel.name]))
+    curves = _worth([(channel, _joined(keys)) for channel, keys in keyed.items()], rest)
     nla = any(record.nla for record in index.clips.values())
     were = {name for owner in _owners(mapping) for name in channels.written(owner)}
     written = channels.write(curves, name=obj.name, nla=nla, former=_owners(mapping))
@@ -238,14 +242,71 @@ def _by_name(mapping: Mapping, found: list[tuple[Place, Any]]) -> list[tuple[str
     ]
 
 
-def _keys(record: Clip, frames: Any, values: Any, rest: float) -> Any:
-    """Return keys (n, 2): a line's values, from rest and back to it."""
-    keys = np.stack([frames, values], 1).astype(np.float32)
-    ends = np.array([[frames[0] - record.ease, rest], [frames[-1] + record.ease, rest]], np.float32)
+def _line_keys(
+    obj: Any, mapping: Mapping, record: Clip, frames: Any, shut: Any, curves: list[Any]
+) -> list[tuple[Channel, Any]]:
+    """Return keys (n, 3) of each channel of a line: few within its tolerance, or one a frame."""
+    table = np.stack([values for _, values in curves], 1).astype(np.float64)
+    if record.tolerance <= 0 or len(frames) < 3:
+        straight = np.full(len(frames), np.nan)
+        return [
+            (c, np.stack([frames, table[:, k], straight], 1)) for k, (c, _) in enumerate(curves)
+        ]
+    unit = life_unit(obj)
+    allowed = np.array([record.tolerance / _reach(channel, unit) for channel, _ in curves])
+    moving = np.flatnonzero(np.ptp(table, axis=0) > 0.2 * allowed)
+    wishes = Wishes.none(len(frames), len(moving))
+    for first, last in motions.closed_runs(np.asarray(shut, np.float32)):
+        wishes.pinned[[first, last]] = True
+    together: dict[tuple[Any, str], list[int]] = {}
+    for place, k in enumerate(moving):
+        channel = curves[k][0]
+        shared = (channel.owner, channel.path if "rotation" in channel.path else channel.name)
+        together.setdefault(shared, []).append(place)
+    if not len(moving):
+        return []
+    rate = scene_fps(bpy.context.scene)
+    fitter = Fitter(table[:, moving], allowed[moving], list(together.values()), rate, wishes)
+    found = fitter.fit(1.0)
+    start = np.array([frames[0], 0.0, 0.0])
+    return [(curves[k][0], keys + start) for k, keys in zip(moving, found, strict=True)]
+
+
+def life_unit(obj: Any) -> float:
+    """Return how many millimetres of a life-size face one unit of the world is."""
+    lips = detect.lips_of(obj)
+    return LIFE_MOUTH / max(float(lips["width"]), 1e-12) if lips else 1000.0
+
+
+def _reach(channel: Channel, unit: float) -> float:
+    """Return how many millimetres a channel moves the face by at 1, about."""
+    name = actions.key_in(channel.path)
+    if name:
+        block = channel.owner.key_blocks[name]
+        under = detect.coordinates(block.relative_key.points)
+        offsets = detect.coordinates(block.points) - under
+        scale = _scale_of(channel.owner)
+        reach = float(np.linalg.norm(offsets, axis=1).max(initial=0.0)) * scale * unit
+        return max(reach, 0.5) * (0.4 if channel.group in ("lids", "brows", "eyes") else 1.0)
+    return _TURN if "rotation" in channel.path else unit if "location" in channel.path else _TURN
+
+
+def _scale_of(key: Any) -> float:
+    """Return how large a mesh's own unit is in the world."""
+    user = next(
+        (o for o in bpy.data.objects if o.type == "MESH" and o.data.shape_keys == key), None
+    )
+    return float(np.mean(list(user.matrix_world.to_scale()))) if user is not None else 1.0
+
+
+def _eased(record: Clip, keys: Any, rest: float) -> Any:
+    """Return a line's keys (n, 3) with those at rest before and after it."""
+    first, last = keys[0, 0], keys[-1, 0]
+    ends = np.array([[first - record.ease, rest, 0.0], [last + record.ease, rest, 0.0]])
     return np.concatenate([ends[:1], keys, ends[1:]])
 
 
-def _joined(parts: list[Any], rest: float) -> Any:
+def _joined(parts: list[Any]) -> Any:
     """Return the keys of several lines on one channel, without rest keys inside a neighbour."""
     spans = [(keys[1, 0], keys[-2, 0]) for keys in parts]
     kept = []
@@ -256,8 +317,7 @@ def _joined(parts: list[Any], rest: float) -> Any:
         kept.append(keys[~covered])
     merged = np.concatenate(kept)
     merged = merged[np.argsort(merged[:, 0], kind="stable")]
-    distinct = np.r_[True, np.diff(merged[:, 0]) > 1e-3]
-    return _without_flat(merged[distinct])
+    return _without_flat(merged[np.r_[True, np.diff(merged[:, 0]) > 1e-3]])
 
 
 def _without_flat(keys: Any) -> Any:
@@ -265,6 +325,9 @@ def _without_flat(keys: Any) -> Any:
     if len(keys) < 3:
         return keys
     level = np.abs(np.diff(keys[:, 1])) < _STILL
+    level &= ~(np.abs(np.nan_to_num(keys[1:, 2])) > 1e-4) & ~(
+        np.abs(np.nan_to_num(keys[:-1, 2])) > 1e-4
+    )
     keep = np.r_[True, ~(level[:-1] & level[1:]), True]
     return keys[keep]
 
@@ -343,7 +406,7 @@ def moved_lips(obj: Any, lips: dict[str, Any], scene: Any, frames: list[int]) ->
     frame, subframe = scene.frame_current, scene.frame_subframe
     rest = detect.read_part(obj).rest
     rows = np.array([*lips["upper"], *lips["lower"]], int)
-    unit = LIFE_MOUTH / max(float(lips["width"]), 1e-12)
+    unit = life_unit(obj)
     farthest = 0.0
     try:
         shapes = []

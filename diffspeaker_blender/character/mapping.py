@@ -118,6 +118,11 @@ class Mapping:
         """Return every channel that is driven."""
         return tuple(place for row in (*self.rows, *self.few_rows) for place in row.places)
 
+    def groups(self) -> dict[Place, str]:
+        """Return whose strength each channel belongs to."""
+        rows = (*self.rows, *self.few_rows)
+        return {place: row.group for row in rows for place in row.places}
+
     def controls(self) -> set[str]:
         """Return which of our controls move anything."""
         named = {name for row in self.rows for term in row.terms for name in term.controls}
