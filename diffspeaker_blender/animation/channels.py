@@ -34,9 +34,6 @@ GROUPED = {
 MAPPED = "(mapped)"
 """Marks the actions of mapped characters: one on each datablock, for all lines together."""
 
-GROUP = "Lip-Sync"
-"""Group of our channels on a character of another make."""
-
 
 @dataclass(frozen=True)
 class Channel:

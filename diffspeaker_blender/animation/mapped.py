@@ -296,7 +296,7 @@ def _scale_of(key: Any) -> float:
     user = next(
         (o for o in bpy.data.objects if o.type == "MESH" and o.data.shape_keys == key), None
     )
-    return float(np.mean(list(user.matrix_world.to_scale()))) if user is not None else 1.0
+    return float(user.matrix_world.median_scale) if user is not None else 1.0
 
 
 def _eased(record: Clip, keys: Any, rest: float) -> Any:
