@@ -30,11 +30,11 @@ class Manner:
 
 
 MANNERS: dict[str, Manner] = {
-    "neutral": Manner(opening=1.25),
-    "mumbled": Manner(opening=0.65, lips=0.55, grip=0.75, loudness=0.7, flank=1.2, press=0.3),
-    "energetic": Manner(opening=1.50, lips=1.2, grip=1.1, loudness=1.6, flank=0.95, press=1.3),
+    "neutral": Manner(opening=1.38, lips=1.3),
+    "mumbled": Manner(opening=0.72, lips=0.75, grip=0.75, loudness=0.7, flank=1.2, press=0.3),
+    "energetic": Manner(opening=1.65, lips=1.45, grip=1.1, loudness=1.6, flank=0.95, press=1.3),
     "over-articulated": Manner(
-        opening=1.70, lips=1.4, grip=1.6, loudness=0.8, flank=0.9, press=1.8
+        opening=1.85, lips=1.6, grip=1.6, loudness=0.8, flank=0.9, press=1.8
     ),
 }
 STYLES: tuple[str, ...] = tuple(MANNERS)

@@ -286,29 +286,35 @@ class KnownLips:
     """Measured recordings by the names of their clips."""
     reader: LipReader | None
     share: float
-    """How much a reader decides."""
-    trust: float = 0.8
-    """How much measured lips decide; the table keeps the rest, for video blurs quick closures."""
+    """How much of the lips is not the phone table's."""
+    seen: float = 0.5
+    """How much of that is measured, where it is; a reader's is the rest. Of people whose every
+    sentence is known a network would learn each twitch by heart; a reader only knows the rule."""
     read: dict[str, np.ndarray] = field(default_factory=dict)
     """Lips (F, 2) at `READ_RATE`, by base clip: its variations move alike."""
 
     def of(self, record: dict[str, Any], folder: Path, frames: int) -> Lips | None:
         """Return a clip's lips at its frames."""
-        times = np.arange(frames) / FPS * record["factor"]  # on the base's clock
-        base = record["base"]
-        if base in self.people:
-            clip = self.people[base]
-            curves = [np.interp(times, clip.times, curve) for curve in clip.relative.T]
-            return Lips(np.stack(curves, 1), self.trust, seen=True)
         if self.reader is None or record["source"] == "no speech":
             return None
+        times = np.arange(frames) / FPS * record["factor"]  # on the base's clock
+        base = record["base"]
         if base not in self.read:
             samples = read_mono(folder / "audio" / f"{base}.flac")
             clock = np.arange(math.ceil(len(samples) / RATE * READ_RATE) + 1) / READ_RATE
             self.read[base] = self.reader.read(samples, clock.astype(np.float32))
-        found = self.read[base]
-        clock = np.arange(len(found)) / READ_RATE
-        return Lips(np.stack([np.interp(times, clock, c) for c in found.T], 1), self.share)
+        read = self.read[base]
+        curves = at(times, np.arange(len(read)) / READ_RATE, read)
+        if base not in self.people:
+            return Lips(curves, self.share)
+        clip = self.people[base]
+        measured_curves = at(times, clip.times, clip.relative)
+        return Lips(curves + self.seen * (measured_curves - curves), self.share, seen=True)
+
+
+def at(times: np.ndarray, clock: np.ndarray, curves: np.ndarray) -> np.ndarray:
+    """Return curves (n, 2) given at seconds (n,) at other seconds (F,)."""
+    return np.stack([np.interp(times, clock, curve) for curve in curves.T], axis=1)
 
 
 def seen(arguments: argparse.Namespace) -> list[measured.Recording]:
