@@ -170,3 +170,14 @@ def _workers_left():
         if b"diffspeaker-worker" in words or b"/tmp/stage/speaker.py" in words:
             found.append(words)
     return found
+
+
+def test_lines_and_takes(tool, stage, machine, tmp_path):
+    """Edit three keys, drag, generate again, redo frames, switch takes, move; undo all of it."""
+    told = play(tool, stage, machine, "takes", tmp_path)
+    assert told["drag_end"] == pytest.approx(0.7, abs=0.01)
+    assert told["drag_behind"] < 0.25
+    assert "edits" in told["after_again"][1]
+    for name, wrong, far in told["undo"]:
+        assert not wrong, (name, wrong)
+        assert far < 5e-3, name
