@@ -72,13 +72,15 @@ def lift(key: Any, index: Index, clip: str, fps: float, unit: float) -> Edits:
     labels = [index.keys.get(name, [name])[0] for name in names]
     live = storage.adjustments(record)
     values = np.zeros((len(frames), len(names)), np.float32)
+    hand = set_by_hand(key, index, clip, fps)
+    pins = tuple((name, float(second)) for name in labels for second in hand.get(name, ()))
     for column, name in enumerate(names):
         curve = bag.fcurves.find(actions.path_of(name))
         now = [curve.evaluate(frame) for frame in frames] if curve is not None else 0.0
         was = edits.evaluate(written.get(name, np.zeros((0, KEY), np.float32)), frames)
         strength = strength_of(labels[column], live)
         values[:, column] = (now - was) / (strength if strength >= _FAINT else 1.0)
-    return layer.plus(Edits(seconds(record, frames, fps), tuple(labels), values))
+    return layer.plus(Edits(seconds(record, frames, fps), tuple(labels), values, pins))
 
 
 def scale(key: Any, index: Index, clip: str, live: Adjustments) -> bool:
@@ -157,16 +159,13 @@ def _widen(block: Any | None, curve: Any) -> None:
 
 
 def set_by_hand(key: Any, index: Index, clip: str, fps: float) -> dict[str, NDArray[np.float64]]:
-    """Return when in the sound an animator set keys: shape → seconds.
-
-    For edits that were stored in the meantime, when they differ from what was generated.
-    """
+    """Return when in the sound an animator set keys: shape → seconds."""
     record = index.clips[clip]
-    layer, found = storage.get_edits(key, record.take), {}
-    for column, name in enumerate(layer.names):
-        found[name] = [layer.times[np.abs(layer.values[:, column]) > 1e-3]]
-    written, now = storage.get_written(key, record) or {}, _keys_now(key, record, clip)
-    for name in changed(key, index, clip):
+    found: dict[str, list[NDArray[np.float64]]] = {}
+    for name, second in storage.get_edits(key, record.take).pins:
+        found.setdefault(name, []).append(np.array([second]))
+    written, now = storage.get_written(key, record), _keys_now(key, record, clip)
+    for name in changed(key, index, clip) if written is not None else ():
         was = written.get(name, np.zeros((0, KEY), np.float32))
         known = {(round(float(f), 2), round(float(v), 3)) for f, v in was[:, :2]}
         frames = [

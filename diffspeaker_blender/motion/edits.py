@@ -40,6 +40,8 @@ class Edits:
     """(C,) shapes of the motion."""
     values: Floats = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     """(N, C) what is added at strength 1."""
+    pins: tuple[tuple[str, float], ...] = ()
+    """Shape and second of each key that was set by hand: it is to stay a key."""
 
     def __bool__(self) -> bool:
         return bool(np.any(np.abs(self.values) > _SAME))
@@ -80,17 +82,31 @@ class Edits:
         values = np.zeros((len(times), len(names)), np.float32)
         for layer in (self, other):
             values[:, [names.index(name) for name in layer.names]] += layer.at(times)
-        return Edits(times, names, values)
+        return Edits(times, names, values, tuple(dict.fromkeys((*self.pins, *other.pins))))
 
     def outside(self, first: float, last: float) -> Edits:
         """Return the layer without what lies between two seconds, both included."""
         inside = (self.times >= first - 1e-4) & (self.times <= last + 1e-4)
-        return Edits(self.times, self.names, np.where(inside[:, None], 0, self.values))
+        pins = tuple(pin for pin in self.pins if not first - 1e-4 <= pin[1] <= last + 1e-4)
+        return Edits(self.times, self.names, np.where(inside[:, None], 0, self.values), pins)
 
     def of(self, names: Iterable[str]) -> Edits:
         """Return the layer of some shapes only."""
-        chosen = [column for column, name in enumerate(self.names) if name in set(names)]
-        return Edits(self.times, tuple(self.names[c] for c in chosen), self.values[:, chosen])
+        wanted = set(names)
+        chosen = [column for column, name in enumerate(self.names) if name in wanted]
+        pins = tuple(pin for pin in self.pins if pin[0] in wanted)
+        kept = tuple(self.names[column] for column in chosen)
+        return Edits(self.times, kept, self.values[:, chosen], pins)
+
+    def pinned(self, names: tuple[str, ...], times: Seconds) -> NDArray[np.bool_]:
+        """Return which rows and shapes (F, K) bear a key that was set by hand."""
+        found = np.zeros((len(times), len(names)), bool)
+        for name, second in self.pins if len(times) else ():
+            row = int(np.abs(times - second).argmin())
+            near = len(times) < 2 or abs(times[row] - second) < times[1] - times[0]
+            if name in names and near:
+                found[row, names.index(name)] = True
+        return found
 
     def moved(self) -> tuple[str, ...]:
         """Return the shapes that are really changed."""
@@ -103,7 +119,12 @@ class Edits:
             return b""
         stream = io.BytesIO()
         np.savez_compressed(
-            stream, times=self.times, names=np.array(self.names, str), values=self.values
+            stream,
+            times=self.times,
+            names=np.array(self.names, str),
+            values=self.values,
+            pin_names=np.array([name for name, _ in self.pins], str),
+            pin_times=np.array([second for _, second in self.pins], np.float64),
         )
         return stream.getvalue()
 
@@ -113,7 +134,13 @@ class Edits:
         if not data:
             return cls()
         with np.load(io.BytesIO(data), allow_pickle=False) as found:
-            return cls(found["times"], tuple(str(n) for n in found["names"]), found["values"])
+            pins = zip(found["pin_names"], found["pin_times"], strict=True)
+            return cls(
+                found["times"],
+                tuple(str(name) for name in found["names"]),
+                found["values"],
+                tuple((str(name), float(second)) for name, second in pins),
+            )
 
 
 NO_EDITS = Edits()

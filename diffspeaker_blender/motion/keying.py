@@ -48,19 +48,26 @@ def every_frame(motion: Motion, frames: NDArray[np.int32]) -> list[Floats]:
     return found
 
 
-def few_keys(motion: Motion, frames: NDArray[np.int32], tolerance: float) -> list[Floats]:
+def few_keys(
+    motion: Motion,
+    frames: NDArray[np.int32],
+    tolerance: float,
+    pinned: NDArray[np.bool_] | None = None,
+) -> list[Floats]:
     """Return keys (n, 3) of each shape: frame, value, slope; none for derived and still ones.
 
     `motion` has one row a frame. The lips keep within `tolerance` (units of the mesh) at `USUAL`
-    per cent of the frames, wherever formulas take them.
+    per cent of the frames, wherever formulas take them. `pinned` (F, K) rows bear a key.
     """
-    return _Face(motion, tolerance).keys(frames)
+    return _Face(motion, tolerance, pinned).keys(frames)
 
 
 class _Face:
     """One motion whose keys are sought."""
 
-    def __init__(self, motion: Motion, tolerance: float) -> None:
+    def __init__(
+        self, motion: Motion, tolerance: float, pinned: NDArray[np.bool_] | None = None
+    ) -> None:
         self.motion, self.tolerance = motion, tolerance
         formulas = motion.formulas or ("",) * len(motion.names)
         self._reach = np.sqrt(np.einsum("kvc,kvc->kv", motion.shapes, motion.shapes).max(1))
@@ -68,11 +75,13 @@ class _Face:
         span = np.ptp(motion.weights, axis=0) if motion.frames else np.zeros(len(allowed))
         level = np.abs(motion.weights).max(0, initial=0.0)
         worth = (span > _TOO_STILL * allowed) | (level > allowed)
+        worth |= False if pinned is None else pinned.any(0)
         self._columns = [k for k, formula in enumerate(formulas) if not formula and worth[k]]
         self._names = [motion.names[k] for k in self._columns]
         self._curves = motion.weights[:, self._columns].astype(np.float64)
         self._accepted = allowed[self._columns]
         self._curves[np.abs(self._curves) < _RESTING * self._accepted] = 0.0
+        self._pinned = None if pinned is None else pinned[:, self._columns]
         self._lips = self._lip_shapes()
 
     def keys(self, frames: NDArray[np.int32]) -> list[Floats]:
@@ -137,6 +146,8 @@ class _Face:
     def _wishes(self, runs: list[tuple[int, int]]) -> Wishes:
         """Return the rows that need a key, and those where it is level."""
         wishes = Wishes.none(*self._curves.shape)
+        if self._pinned is not None:
+            wishes.pinned[self._pinned] = True
         for place, name in enumerate(self._names):
             held = runs if name in (_JAW, _SEAL) else []
             if name == _TUCK or name.startswith(_LID):

@@ -133,26 +133,31 @@ def _kept(full: Motion, recipe: Recipe) -> tuple[Motion, NDArray[Any], list[Floa
         if known == wanted:
             return found
     placed, frames = _placed(full, recipe)
+    pinned = None
     if recipe.edits:
         seconds = (frames - recipe.start_frame) / recipe.fps * recipe.speed
         times = np.asarray(seconds - live.offset, np.float64)
         edited = recipe.edits.over(placed.weights, placed.names, times, Adjustments())
         placed = motions.derived(replace(placed, weights=edited))
-    found = (placed, frames, _curves(placed, frames, recipe))
+        pinned = recipe.edits.pinned(placed.names, times)
+    found = (placed, frames, _curves(placed, frames, recipe, pinned))
     _recent.append((wanted, found))
     return found
 
 
-def _curves(placed: Motion, frames: NDArray[Any], recipe: Recipe) -> list[Floats]:
+def _curves(
+    placed: Motion, frames: NDArray[Any], recipe: Recipe, pinned: NDArray[np.bool_] | None = None
+) -> list[Floats]:
     """Return the keys of every shape: few where a tolerance is given, else one a frame.
 
-    Few keys are for shapes that an animator knows; others are there to be exact.
+    Few keys are for shapes that an animator knows; others are there to be exact. `pinned` (F, K)
+    bear a key whatever it costs: it was set by hand.
     """
     if recipe.mode == "every frame":
         return [_hat(placed.weights[:, k], frames, k) for k in range(len(frames))]
     known = any(adjust.gain(name, Adjustments()) is not None for name in placed.names)
     if recipe.tolerance > 0 and recipe.mode == "named" and known:
-        return keying.few_keys(placed, frames, recipe.tolerance / recipe.unit)
+        return keying.few_keys(placed, frames, recipe.tolerance / recipe.unit, pinned)
     return keying.every_frame(placed, frames)
 
 

@@ -144,6 +144,22 @@ def test_edits_are_scaled_moved_and_retimed_with_their_line(grid: SimpleNamespac
     assert np.allclose(samples(obj, "jawOpen", range(10, 70)), plain, atol=1e-4)
 
 
+def test_keys_set_by_hand_stay_keys_among_few(grid: SimpleNamespace) -> None:
+    """With fitted curves, too: same frames, and the values they had, whatever is generated."""
+    obj = grid.object
+    clips.apply_motion(obj, speech(1), clip="line", start_frame=10, tolerance=0.5)
+    few = len(curve_of(obj, "mouthPucker").keyframe_points)
+    edit(obj, "mouthPucker", {27: 0.9, 33: 0.1})
+    clips.adjust_clip(obj, "line", Adjustments(smoothing=0.001))  # written anew
+    for _ in range(2):
+        curve = curve_of(obj, "mouthPucker")
+        keys = {round(point.co.x): point.co.y for point in curve.keyframe_points}
+        assert keys[27] == pytest.approx(0.9, abs=1e-3)
+        assert keys[33] == pytest.approx(0.1, abs=1e-3)
+        assert len(keys) < few + 16
+        clips.apply_motion(obj, speech(1), clip="line", start_frame=10, tolerance=0.5)
+
+
 def test_a_shown_line_is_nobodys_edit(grid: SimpleNamespace) -> None:
     """Whatever we write ourselves is never taken for a hand edit."""
     obj = grid.object
@@ -237,11 +253,12 @@ def test_layers_add_up(data: Any) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
 
     def layer(names: str) -> Edits:
-        times = rng.choice(40, data.draw(st.integers(2, 9)), replace=False)
+        times = rng.choice(40, data.draw(st.integers(3, 9)), replace=False)
         times = np.sort(times) / 30
         values = rng.normal(size=(len(times), len(names))).astype(np.float32)
         values[[0, -1]] = 0
-        return Edits(times, tuple(names), values)
+        pins = ((names[0], float(times[0])),)
+        return Edits(times, tuple(names), values, pins)
 
     one, other = layer("ab"), layer("bc")
     both = one.plus(other)
@@ -253,7 +270,9 @@ def test_layers_add_up(data: Any) -> None:
     for column, name in enumerate(both.names):
         assert np.allclose(both.at(at)[:, column], expected[name], atol=1e-3)
     assert Edits.load(both.dump()) == both
+    assert {name for name, _ in both.pins} == {"a", "b"}
     assert not both.outside(-1, 20)
+    assert not both.outside(-1, 20).pins
     assert not Edits()
 
 
