@@ -57,6 +57,7 @@ COMMANDS = {
         "make a training set in VOCASET's layout, to try things out",
     ),
     "corpus": ("recipes.corpus.corpus", "build the speech corpus the bundled model learns from"),
+    "compare": ("recipes.corpus.compare", "compare lips with measured ones, beside a regression"),
     "bundle": ("recipes.bundle", "ship a trained model: half precision, listed with its hash"),
     "fit": ("recipes.corpus.fit", "fit the gestures of speech to lips measured on video"),
     "head": ("recipes.head.build", "build the demo head"),

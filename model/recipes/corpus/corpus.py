@@ -27,9 +27,9 @@ import numpy as np
 import soundfile
 
 from ... import audio
+from ...data import measured
 from ...data.dataset import read_mono
 from ...errors import CorpusError
-from ...evaluation import measured
 from ...phones.coarticulation import STYLES, Lips, Phone, life_curves, speech_curves
 from ...resampling import resample
 from ...rig.controls import CONTROLS
@@ -325,6 +325,15 @@ def seen(arguments: argparse.Namespace) -> list[measured.Recording]:
     return [clip for clip in measured.read(arguments.lips) if clip.speaker not in left_out]
 
 
+def opened_ears(names: Iterable[str]) -> list[Ear]:
+    """Open ears named as ENCODER@STATES, e.g. ``tiny.npz@2+3``."""
+    ears = []
+    for name in names:
+        source, _, states = name.rpartition("@")
+        ears.append(Ear(source, [int(state) for state in states.split("+")]))
+    return ears
+
+
 def known_lips(arguments: argparse.Namespace) -> KnownLips:
     """Fit the lip reader on the measured people.
 
@@ -337,10 +346,7 @@ def known_lips(arguments: argparse.Namespace) -> KnownLips:
         return KnownLips({}, None, 0.0)
     if not arguments.ears:
         raise CorpusError("--lips needs --ears, Whisper encoders to read lips with")
-    ears = []
-    for ear in arguments.ears:
-        source, _, states = ear.rpartition("@")
-        ears.append(Ear(source, [int(state) for state in states.split("+")]))
+    ears = opened_ears(arguments.ears)
     return KnownLips(people, fit(ears, clips), arguments.share)
 
 

@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ...evaluation import measured, video_lips
+from ...data import measured
+from ...evaluation import video_lips
 from ...phones.coarticulation import speech_curves
 from ...phones.gestures import Sounds
 from ...phones.mouth_opening import lip_opening

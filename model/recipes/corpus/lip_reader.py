@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 from ...conversion.encoders import keep_states, load_encoder
-from ...evaluation.measured import Recording
+from ...data.measured import Recording
 from ...network.encoders.build import build_encoder
 from ...network.frames import FEATURE_RATE
 from ...resampling import resample

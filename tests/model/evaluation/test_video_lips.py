@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import soundfile
 
 from model.errors import ConfigError
 from model.evaluation import video_lips
-from model.phones.phonemes import SOUNDS
+from model.phones.phonemes import SOUNDS, Phone
 from model.phones.styles import TIMING
 from model.recipes.corpus import fit
 from tests.shared import shared
@@ -65,9 +66,9 @@ def test_a_shift_is_found_as_lag(folder):
 
 def test_the_table_has_all_rows(folder):
     result = video_lips.report(folder, video_lips.energy_lips, meter=Meter())
-    assert set(result["median"]) == {"model", "log energy", "true phones", "real lips"}
-    assert result["median"]["true phones"]["closures"] == 1
-    assert result["median"]["model"]["r"] == result["median"]["log energy"]["r"]
+    assert set(result["mean"]) == {"model", "log energy", "true phones", "real lips"}
+    assert result["mean"]["true phones"]["closures"] == 1
+    assert result["mean"]["model"]["r"] == result["mean"]["log energy"]["r"]
     table = video_lips.format_table(result)
     assert "| real lips | 1.00 |" in table and "–" in table
     json.dumps(result)
@@ -88,13 +89,44 @@ def test_an_empty_or_broken_folder_is_refused(tmp_path):
 
 
 def test_our_gestures_on_true_phones_match_real_lips():
-    """The teacher: median over six GRID clips, closures, jitter."""
+    """The teacher: mean over six GRID clips, closures, jitter."""
     folder = shared("data/lips_grid")
     result = video_lips.report(folder, video_lips.energy_lips, meter=Meter())
-    teacher, real = (result["median"][who] for who in ("true phones", "real lips"))
-    assert teacher["r"] > 0.7 > result["median"]["log energy"]["r"]
+    teacher = result["mean"]["true phones"]
+    assert teacher["r"] > 0.65 > result["mean"]["log energy"]["r"]
     assert teacher["closures"] >= 0.9 and teacher["shut vowels"] <= 0.05
-    assert teacher["jitter"] <= 1.1 * real["jitter"]
+    assert 0.5 <= teacher["jitter"] <= 1.2
+
+
+def test_the_bundled_model_moves_lips_as_people_outside_its_corpus_do():
+    """On seven clips that no recipe was fitted on: at lag 0, with closures, as wide as people."""
+    mean = video_lips.evaluate(shared("data/lips_other"), "bundled", device="cpu")["mean"]
+    ours, real = mean["model"], mean["real lips"]
+    assert ours["r"] > 0.76 > mean["true phones"]["r"] > mean["log energy"]["r"]
+    assert abs(ours["lag"]) <= 0.015 and ours["width r"] > 0.6
+    assert ours["closures"] >= 0.9 and ours["shut vowels"] <= 0.05
+    assert 0.5 * real["p95"] < ours["p95"] < 1.2 * real["p95"]
+
+
+def test_pauses_between_words_are_counted_by_their_middles(folder):
+    (clip,) = video_lips.read(folder)
+    phones = (Phone("AA", 0, 0.4), Phone("SIL", 0.4, 0.7), Phone("SIL", 0.7, 1.2),
+              Phone("AA", 1.2, 2.0))  # fmt: skip
+    paused = replace(clip, phones=phones)
+    for level, apart in ((0.0, 0.0), (0.08, 1.0)):
+        opening = np.where((paused.times > 0.6) & (paused.times < 1.0), level, 0.1)
+        found = video_lips.score_curves(paused, opening, None)
+        assert (found["apart 0.6"], found["#apart 0.6"]) == (apart, 1)
+        assert found["#apart 1"] == 0 and np.isnan(found["apart 1"])
+
+
+def test_speakers_count_alike_and_every_sound_counts_once():
+    one = {"r": 0.9, "closures": 1.0, "#closures": 9.0}
+    two = {"r": 0.5, "closures": 0.0, "#closures": 1.0}
+    clips = {"a/1": {"model": one}, "a/2": {"model": one}, "b/1": {"model": two}}
+    mean = video_lips.means(clips, {"a/1": "a", "a/2": "a", "b/1": "b"})["model"]
+    assert mean["r"] == pytest.approx(0.7)
+    assert mean["closures"] == pytest.approx(18 / 19) and mean["#closures"] == 19
 
 
 def test_fitting_starts_from_the_table_and_improves_on_it(folder):

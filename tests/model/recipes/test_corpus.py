@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from model.data import measured
 from model.errors import CorpusError
-from model.evaluation import measured
 from model.phones.coarticulation import Phone
 from model.phones.mouth_opening import lip_opening
-from model.recipes.corpus import augment, corpus, lip_reader, sentences
+from model.recipes.corpus import augment, compare, corpus, lip_reader, sentences
 from model.recipes.corpus.align import fill_gaps, words_of
 from model.rig.controls import CONTROLS
 from tests.model import tiny
@@ -161,6 +161,20 @@ def test_a_reader_reads_what_its_ear_can_hear(people, tmp_path):
     read = reader.read(speech(), (np.arange(25) + 0.5).astype(np.float32) / 25)
     truth = np.sin(np.pi * (np.arange(25) + 0.5) / 25)
     assert np.corrcoef(read[:, 0], truth)[0, 1] > 0.9
+
+
+def test_the_ridge_is_compared_on_people_it_never_saw(people, tmp_path, capsys):
+    """Whoever is scored is left out of what is fitted; the table has a row for the ridge."""
+    ear = tmp_path / "ear.safetensors"
+    tiny.checkpoint(ear, tiny.listening())
+    scored = tmp_path / "scored"
+    (people / "bob").rename(scored)
+    given = Namespace(folder=scored, model=str(ear), people=people, ears=[f"{ear}@1+2"],
+                      device="cpu", output=tmp_path / "scores")  # fmt: skip
+    assert compare.run(given) == 0
+    assert "| ridge |" in capsys.readouterr().out
+    kept = json.loads((tmp_path / "scores" / "lips.json").read_text(encoding="utf-8"))
+    assert kept["mean"]["ridge"]["r"] > 0.5
 
 
 def test_a_folder_without_phones_is_refused(tmp_path):
