@@ -6,6 +6,7 @@ the rest (video files, AAC, …), and lets go of Python's lock while it works.
 
 from __future__ import annotations
 
+import math
 import shutil
 import struct
 import tempfile
@@ -18,11 +19,13 @@ from numpy.typing import NDArray
 
 from ..errors import AudioError
 from ..paths import absolute
+from . import formats
 
 _LONG = 120.0
 """Seconds from which a decoded clip is thinned towards the worker's own rate at once."""
 _WORKER_RATE = 16_000
 _PIECE = 30.0  # seconds decoded at a time
+_WHOLE = _LONG  # seconds up to which a file is decoded in one go
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class AudioClip:
         if self.packed is not None:
             path = Path(folder) / f"packed{self.source.suffix}"
             _write(path, self.packed)
-        if not readable(path):
+        if _blender_decodes(path):
             return decode(replace(self, source=path, packed=None)).request(folder)
         return {"audio": str(path), "span": list(self.span) if self.span else None}
 
@@ -75,14 +78,33 @@ class AudioClip:
 
 
 def file_clip(path: str | Path, start: float = 0.0) -> AudioClip:
-    """Return a whole sound file as a clip at `start` seconds. Raises AudioError."""
+    """Return a whole sound file as a clip at `start` seconds. Raises AudioError.
+
+    What the worker might refuse is decoded at once, so that its length is counted, not believed.
+    """
     path = absolute(path)
     check_file(path)
-    duration = _wave_seconds(path)
-    if duration is None:
+    clip = AudioClip(None, 0, float(start), 0.0, path.stem, path)
+    if _blender_decodes(path):
+        return decode(clip)
+    duration = formats.seconds(path)
+    if duration is None and has_aud():
         sound = _aud_sound(path)
-        duration = sound.length / sound.specs[0] if sound is not None else 0.0
-    return AudioClip(None, 0, float(start), duration, path.stem, path)
+        duration = max(0.0, sound.length / sound.specs[0])
+    return replace(clip, duration=duration or 0.0)
+
+
+def _blender_decodes(path: Path) -> bool:
+    """Return whether Blender shall decode a file: the worker may not, and Blender plays it.
+
+    MP3 is left to Blender, too: the two disagree on an encoder's leading silence in files without
+    a LAME header, and the animator hears Blender's version.
+    """
+    raw = path.suffix.lower() in (".raw", ".pcm")  # bare samples, which only the worker takes
+    try:
+        return not raw and has_aud() and not formats.surely_read(path)
+    except OSError:
+        return False  # the worker's own message is the better one
 
 
 def check_file(path: Path) -> None:
@@ -97,28 +119,11 @@ def check_file(path: Path) -> None:
         ) from error
     except IsADirectoryError as error:
         raise AudioError(f"{path.name} is a folder.", "Choose a sound file in it.") from error
-    except OSError as error:
-        raise AudioError(f"{path.name} cannot be read: {error.strerror or error}.") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise AudioError(f"{path.name} cannot be read: {reason}.") from error
     if empty:
         raise AudioError(f"The sound file {path.name} is empty.", "Export it again.")
-
-
-def readable(path: Path) -> bool:
-    """Return whether the worker's library (libsndfile) reads a file, by its first bytes.
-
-    MP3 is left to Blender where it can decode: the two disagree on an encoder's leading silence
-    in files without a LAME header, and the animator hears Blender's version.
-    """
-    try:
-        with Path(path).open("rb") as stream:
-            head = stream.read(12)
-    except OSError:
-        return True  # the worker's own message is the better one
-    if head[:4] in (b"RIFF", b"RF64", b"RIFX") and head[8:12] == b"WAVE":
-        return True
-    if head[:4] in (b"fLaC", b"OggS", b"caff", b".snd", b"riff"):
-        return True
-    return (head[:4] == b"FORM" and head[8:11] == b"AIF") or not _has_aud()
 
 
 # -- decoding ---------------------------------------------------------------------------------
@@ -139,43 +144,77 @@ def decode(clip: AudioClip) -> AudioClip:
 
 
 def decode_sound(sound: Any, span: tuple[float, float] | None) -> dict[str, Any]:
-    """Return samples, rate and duration of (a span of) an `aud.Sound`. Raises AudioError."""
+    """Return samples, rate and duration of (a span of) an `aud.Sound`. Raises AudioError.
+
+    How long a sound is, its samples say: headers of killed recorders and odd encoders do not know.
+    """
     import aud
 
     try:
         rate = round(sound.specs[0])
-        whole = len(sound.data()) if sound.length < 0 else sound.length
-        first = round(span[0] * rate) if span else 0
-        last = first + max(1, round(span[1] * rate)) if span else whole
-        every = max(1, rate // _WORKER_RATE) if last - first > _LONG * rate else 1
-        step = round(_PIECE * rate) // every * every
-        parts = [
-            _samples(sound, rate, place, min(place + step, last), every)
-            for place in range(first, last, step)
-        ]
+        last = math.inf if span is None else round(span[0] * rate) + max(1, round(span[1] * rate))
+        first = 0 if span is None else round(span[0] * rate)
+        if sound.length <= _WHOLE * rate:  # decoded in one go: no place has to be looked for
+            samples, every = _cut(mono(sound.data()), first, last), 1
+        else:
+            every = max(1, rate // _WORKER_RATE) if last - first > _LONG * rate else 1
+            samples = _in_pieces(sound, rate, first, last, every)
     except (aud.error, RuntimeError) as error:  # type: ignore[misc]
         raise AudioError(f"Blender cannot decode the sound ({error}).") from error
-    samples = np.concatenate(parts) if parts else np.empty(0, np.float32)
+    if not len(samples):
+        raise AudioError("There is no sound in that file.", "Choose another file.")
     return {"samples": samples, "rate": rate // every, "duration": len(samples) * every / rate}
 
 
-def _samples(sound: Any, rate: int, first: int, last: int, every: int) -> NDArray[np.float32]:
-    """Return samples first … last - 1 of a sound, silence outside of it, low-passed and thinned.
+def _cut(samples: NDArray[np.float32], first: int, last: float) -> NDArray[np.float32]:
+    """Return samples first … last - 1, silence outside of what there is; all where last is inf."""
+    if last == math.inf:
+        return samples
+    room = np.zeros(int(last) - first, np.float32)
+    inside = samples[max(0, first) : max(0, int(last))]
+    begin = max(0, -first)
+    room[begin : begin + len(inside)] = inside
+    return room
 
-    `limit` cuts fractions of a sample away, so it is asked for a little more on both sides.
+
+def _in_pieces(sound: Any, rate: int, first: int, last: float, every: int) -> NDArray[np.float32]:
+    """Return samples of a long sound, decoded piece by piece until it or the span ends."""
+    step = round(_PIECE * rate) // every * every
+    parts, place = [], first
+    while place < last:
+        end = int(min(place + step, last))
+        part, heard = _samples(sound, rate, place, end, every)
+        ended = last == math.inf and heard < end - place
+        parts.append(part[: -(-heard // every)] if ended else part)
+        place = end
+        if ended:
+            break
+    return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+
+def _samples(
+    sound: Any, rate: int, first: int, last: int, every: int
+) -> tuple[NDArray[np.float32], int]:
+    """Return samples first … last - 1 of a sound, low-passed and thinned, and how many it has.
+
+    Outside of it is silence. `limit` cuts fractions of a sample away, so it is asked for a little
+    more on both sides.
     """
     margin = 16 * every if every > 1 else 0
     begin, end = first - margin, last + margin
     room = np.zeros(end - begin, np.float32)
+    heard = 0
     if end > 0:
         low = max(begin, 0)
         start = (low + 0.25) / rate if low else 0.0  # an MP3 seeked by almost nothing is 25 ms off
         got = mono(sound.limit(start, (end + 1.25) / rate).data())[: end - low]
         room[low - begin : low - begin + len(got)] = got
+        heard = max(0, min(last, low + len(got)) - first)
     if every == 1:
-        return room
+        return room, heard
     taps = np.sinc(np.arange(-margin, margin + 1) / every * 0.9) * np.hanning(2 * margin + 3)[1:-1]
-    return np.convolve(room, taps / taps.sum(), "valid")[::every].astype(np.float32)
+    thinned = np.convolve(room, taps / taps.sum(), "valid")[::every]
+    return thinned.astype(np.float32), heard
 
 
 def mono(samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -189,7 +228,7 @@ def mono(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.ascontiguousarray(mean, np.float32)
 
 
-def _has_aud() -> bool:
+def has_aud() -> bool:
     """Return whether this Blender has its audio module: some builds lack it."""
     try:
         import aud  # noqa: F401
@@ -204,7 +243,7 @@ def _aud_sound(path: Path) -> Any | None:
     `specs` is asked before anything else: reading an unreadable file's samples aborts the whole
     process in Blender 4.5 and 5.0, reading its specs only raises.
     """
-    if not _has_aud():
+    if not has_aud():
         return None
     import aud
 
@@ -218,25 +257,6 @@ def _aud_sound(path: Path) -> Any | None:
     if rate < 1000 or channels < 1:
         raise AudioError(f"{path.name} holds no sound.", "Choose another file.")
     return sound
-
-
-def _wave_seconds(path: Path) -> float | None:
-    """Return the length of a RIFF/WAVE file from its header alone, or None."""
-    with path.open("rb") as stream:
-        head = stream.read(12)
-        if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
-            return None
-        rate = 0
-        while len(chunk := stream.read(8)) == 8:
-            name, size = struct.unpack("<4sI", chunk)
-            if name == b"fmt ":
-                rate = struct.unpack("<I", stream.read(size)[8:12])[0]
-            elif name == b"data":
-                left = path.stat().st_size - stream.tell()
-                return min(size, left) / rate if rate else None
-            else:
-                stream.seek(size + (size & 1), 1)
-    return None
 
 
 # -- writing ----------------------------------------------------------------------------------
