@@ -76,6 +76,8 @@ def step_of(record: Clip) -> Step:
 
 def _more(record: Clip, heard: tuple[float, float]) -> bool:
     """Return whether a strip is heard before or after what was spoken of it."""
+    if record.source.kind == "strips":
+        return False
     first, last = record.natural or record.span
     return heard[0] < first - 1.5 or heard[1] > last + 3.5
 
@@ -90,12 +92,13 @@ def follow(target: Any, clip: str) -> str:
     if step.kind != "moved" or step.where is None:
         return step.words
     first, last = float(np.ceil(step.heard[0] - 1e-3)), float(np.ceil(step.heard[1] - 1e-3)) - 1
+    several = record.source.kind == "strips"  # the first strip is only a part of the sound
     clips.place_clip(
         target,
         clip,
         start_frame=step.where.start_frame,
         speed=step.where.speed,
-        cut=(first, last),
+        cut=None if several else (first, last),
         source=lines.noted(step.scene, step.strip, record.source),
         scene=step.scene,
     )

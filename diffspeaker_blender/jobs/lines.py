@@ -28,6 +28,8 @@ from ..sound.strips import all_strips
 from ..sound.tracking import Layout
 
 EVER = (-np.inf, np.inf)
+_TAG = "diffspeaker_colour"
+"""The colour that we gave a strip."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +104,11 @@ def _same_place(name: str, record: Clip, clip: str, start_frame: float, wanted: 
     known, asked = record.source, wanted.source
     if not known.kind:  # of version 1.0.0, which went by names alone
         namesakes = [s for s in bpy.data.scenes if _strip(s, (clip,)) is not None]
-        return name == clip and (near or (asked.kind == "strip" and len(namesakes) == 1))
+        of_strip = asked.kind.startswith("strip")
+        return name == clip and (near or (of_strip and len(namesakes) == 1))
     if known.kind != asked.kind:
         return False
-    if known.kind == "strip":
+    if known.kind.startswith("strip"):
         same = (known.name, known.scene) == (asked.name, asked.scene)
         return same and not tracking.marked(record.uid)
     return known.name == asked.name and near
@@ -143,6 +146,20 @@ def mark(scene: Any, names: tuple[str, ...], target: Any, clip: str) -> None:
     for strip in _strips(scene, names):
         strip[tracking.LINE] = uid
         strip[tracking.SPEAKER] = target
+    _colour(scene)
+
+
+def _colour(scene: Any) -> None:
+    """Tell the strips of several speakers apart by colour; colours that a user gave stay."""
+    strips = all_strips(scene.sequence_editor) if scene.sequence_editor is not None else []
+    spoken = {s.name: s.get(tracking.SPEAKER) for s in strips}
+    names = sorted({speaker.name for speaker in spoken.values() if speaker is not None})
+    for strip in strips if len(names) > 1 else ():
+        free = strip.color_tag in ("NONE", strip.get(_TAG, ""))
+        if spoken[strip.name] is not None and free:
+            strip.color_tag = strip[_TAG] = (
+                f"COLOR_{1 + names.index(spoken[strip.name].name) % 9:02d}"
+            )
 
 
 # -- where the sound is -----------------------------------------------------------------------
@@ -156,7 +173,7 @@ def source_of(scene: Any, clip: AudioClip, strips: tuple[str, ...], kind: str) -
     if strip is None:
         name = str(clip.source) if kind == "file" else clip.name
         return Source(kind, name, scene.name, fps=scene_fps(scene), file=file, span=span)
-    return noted(scene, strip, Source(file=file, span=span))
+    return noted(scene, strip, Source(kind, file=file, span=span))
 
 
 def noted(scene: Any, strip: Any, source: Source) -> Source:
@@ -164,7 +181,7 @@ def noted(scene: Any, strip: Any, source: Source) -> Source:
     now = tracking.layout(scene, strip)
     return replace(
         source,
-        kind="strip",
+        kind=source.kind or "strip",
         name=strip.name,
         scene=scene.name,
         zero=now.zero,

@@ -93,7 +93,8 @@ def place(result: Motion, shaped: Shaped | None, placement: Placement) -> Placed
     if placement.form.mode == "cache" and not placement.mapped:
         return _place_cache(result, placement, target, scene, start)
     clip = lines.clip_for(target, scene, placement.clip, start, placement.line)
-    former = lines.records_of(target).get(clip)
+    before = lines.records_of(target)
+    former = before.get(clip)
     adjustments = lines.live_of(former, placement.form.intensity)
     edited = clips.edited(target, clip) if former else ()
     spoken = lines.spoken(target, clip, scene, placement.line, placement.form.intensity)
@@ -127,7 +128,12 @@ def place(result: Motion, shaped: Shaped | None, placement: Placement) -> Placed
         applied.millimetres,
         applied.frames,
         applied.keyframes,
-        (*findings, *applied.findings, *_edits_told(target, applied.clip, edited, placement)),
+        (
+            *findings,
+            *applied.findings,
+            *_edits_told(target, applied.clip, edited, placement),
+            *_lines_told(before, lines.records_of(target), applied.clip),
+        ),
         applied,
     )
 
@@ -147,6 +153,23 @@ def _edits_told(
         return (Finding("edits-kept", message, blocking=False),)
     message = f"Your edits of {some} stay with the take before; show it, or undo."
     return (Finding("edits-left", message, blocking=False),)
+
+
+def _lines_told(
+    before: dict[str, storage.Clip], now: dict[str, storage.Clip], clip: str
+) -> tuple[Finding, ...]:
+    """Remark what became of the line's takes and of other lines."""
+    found, former = [], before.get(clip)
+    under = [name for name, record in now.items() if record.covered and name in before]
+    under = [name for name in under if not before[name].covered]
+    if under:
+        message = f"“{under[0]}” lies under it now; it comes back when this line goes."
+        found.append(Finding("covered", message, blocking=False))
+    known = {take.number for take in former.takes} if former is not None else set()
+    if clip in now and now[clip].take.number in known:
+        message = "This is a take that the line has already; another seed or style gives another."
+        found.append(Finding("same-take", message, blocking=False))
+    return tuple(found)
 
 
 def first_frame(scene: bpy.types.Scene, placement: Placement) -> float:

@@ -209,12 +209,18 @@ def speakers(
 
 def speaking(context: bpy.types.Context) -> list[str]:
     """Return the names of who would speak now, for panel and menus; none when nobody can."""
-    scene: Any = audio.sequencer_scene(context) or context.scene
     strips = audio.selected_strips(context)
+    if choices.settings(context).source == "STRIPS" and strips:
+        return list(dict.fromkeys(speaker_names(context, strips)))
+    found = chosen_head(context)
+    return [found.name] if found is not None else []
+
+
+def speaker_names(context: bpy.types.Context, strips: list[Any]) -> list[str]:
+    """Return who would speak each strip, by name; none when nobody can."""
+    scene: Any = audio.sequencer_scene(context) or context.scene
     try:
-        if choices.settings(context).source == "STRIPS" and strips:
-            return list(dict.fromkeys(obj.name for obj in speakers(context, scene, strips)))
-        return [find_head(context).name]
+        return [obj.name for obj in speakers(context, scene, strips)]
     except HeadError:
         return []
 
@@ -396,7 +402,8 @@ def _wanted(
     if strip and chosen.strips == "JOINED":
         names = (strip, *(s.name for s in audio.selected_strips(context) if s.name != strip))
     from_file = from_file or choices.settings(context).source == "FILE"
-    kind = "strip" if strip else "file" if from_file else "speaker"
+    kind = "strips" if len(names) > 1 else "strip" if strip else ""
+    kind = kind or ("file" if from_file else "speaker")
     place = lines.source_of(scene, clip, names, kind)
     about = lines.about(chosen, _style(chosen) if model else None)
     given = Wanted(source=place, strips=names, about=about)

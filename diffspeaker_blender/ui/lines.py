@@ -295,7 +295,7 @@ def draw_line(layout: Any, context: bpy.types.Context, target: Any) -> None:
 def _draw_place(layout: Any, target: Any, clip: str, record: Clip) -> None:
     """Draw where the line is and how it stands to its strip."""
     row = layout.row(align=True)
-    if record.source.kind != "strip":
+    if not record.source.kind.startswith("strip"):
         row.label(text=f"Frames {record.span[0]:.0f} to {record.span[1]:.0f}", icon="TIME")
         return
     step = follow.step_of(record)

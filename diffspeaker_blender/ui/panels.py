@@ -251,10 +251,13 @@ def _draw_sound(
         column.prop(settings, "speaker")
         return
     strips = sources.selected_strips(context)
-    for strip in strips[:3]:
+    several = len(plan.heads(context)) > 1
+    speakers = plan.speaker_names(context, strips[:3]) if several else []
+    for place, strip in enumerate(strips[:3]):
         split = column.split(factor=0.4)
         split.label()
-        split.label(text=strip.name, icon="SOUND")
+        by = f": {speakers[place]}" if place < len(speakers) else ""
+        split.label(text=strip.name + by, icon="SOUND")
     if len(strips) > 3:
         split = column.split(factor=0.4)
         split.label()

@@ -8,10 +8,10 @@ is how long it pretends to think (a `steps` of the request counts in tenths of a
 import json
 import os
 import queue
+import struct
 import sys
 import threading
 import time
-import wave
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +29,10 @@ def seconds_of(request):
     """Return the length of the sound that is asked for."""
     if request.get("span"):
         return float(request["span"][1])
-    with wave.open(request["audio"]) as sound:
-        return sound.getnframes() / sound.getframerate()
+    content = Path(request["audio"]).read_bytes()  # also of floats, which `wave` refuses
+    (a_second,) = struct.unpack_from("<I", content, content.index(b"fmt ") + 16)
+    (size,) = struct.unpack_from("<I", content, content.index(b"data") + 4)
+    return size / a_second
 
 
 def write_motion(request):

@@ -47,6 +47,8 @@ def main():
     drive.install()
     yield 0.5
     use_fake_worker()
+    drive.press("ESC")  # the quick setup of a first start
+    yield 0.3
     yield from drive.lay_out()
     drive.add_strip(STAGE / "line.wav", "line.wav")
     bpy.context.scene.render.fps = 30

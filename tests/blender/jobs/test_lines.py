@@ -301,3 +301,52 @@ def test_a_channel_named_after_a_head_is_spoken_by_it(addon, demo, second, line)
     generate()
     assert len(lines_of(second)) == 1
     assert not lines_of(demo)
+
+
+@needs_sound
+def test_strips_of_two_speakers_have_two_colours(addon, demo, second, line):
+    one = add_strip(line, 10)
+    activate(demo)
+    generate()
+    assert one.color_tag == "NONE"  # one speaker needs no colour
+    two = add_strip(line, 60, channel=2, name="two.wav")
+    three = add_strip(line, 110, channel=3, name="three.wav")
+    one.select, two.select, three.select = False, True, False
+    activate(second)
+    generate()
+    assert "NONE" not in {one.color_tag, two.color_tag}
+    assert one.color_tag != two.color_tag
+    assert three.color_tag == "NONE"
+    two.color_tag = "COLOR_09"  # the user's own stays
+    generate(seed=2)
+    assert two.color_tag == "COLOR_09"
+
+
+@needs_sound
+def test_a_joined_line_moves_with_its_first_strip_and_stays_whole(addon, demo, line):
+    one, two = add_strip(line, 10), add_strip(line, 40, channel=2, name="two.wav")
+    one.select = two.select = True
+    generate(strips="JOINED")
+    there = jaw(demo, range(5, 75))
+    assert there[40:].max() > 0.5
+    settle()
+    for strip in (one, two):
+        move(strip, 30)
+    settle()
+    assert np.allclose(jaw(demo, range(35, 105)), there, atol=1e-4)
+
+
+def test_what_became_of_other_lines_is_said(addon, demo, line):
+    from diffspeaker_blender.jobs import queue
+
+    def told():
+        return [finding.code for finding in queue.last().findings]
+
+    generate(audio=str(line), start_frame=10)
+    assert told() == []
+    generate(audio=str(line), start_frame=10)
+    assert told() == ["same-take"]
+    other = line.with_name("other.wav")
+    other.write_bytes(line.read_bytes())
+    generate(audio=str(other), start_frame=10)
+    assert told() == ["covered"]
