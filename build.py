@@ -254,6 +254,7 @@ print(next(found))
 
 SHIPPED_ROOMS = (
     *("errors", "progress", "audio", "motion", "files", "native", "resampling", "sound_file"),
+    *("processors", "products"),
     *("network", "rig", "generation", "worker", "conversion"),
 )
 """What of ``model/`` runs on a user's machine; the rest is how it was made, and stays here."""

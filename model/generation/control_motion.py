@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..motion import Motion, largest_move
+from ..motion import Motion
 from ..progress import Watch
 from ..rig.controls import BLINK, CONTROLS, gains
-from ..rig.head_files import metres
 from .inpainting import read_keep
 from .rest import rest_lips, shut
 
@@ -66,9 +65,7 @@ def fit_controls(
         template=face.vertices.astype(np.float32),
         report={
             "largest_error_mm": 1e3 * float(fitted.errors.max(initial=0.0)),
-            "largest_move_mm": 1e3
-            * largest_move(fitted.weights, fitted.shapes)
-            / metres(face.vertices),
+            "largest_move_mm": 1e3 * float(fitted.moves.max(initial=0.0)),
         },
         controls=controls,
         control_names=CONTROLS,

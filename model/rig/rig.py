@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..products import product
 from ..progress import UNWATCHED, Watch
 from .controls import CONTROLS, INDEX
 from .derivation import EyeMotion, cached_derivation
@@ -51,6 +52,8 @@ class Solution:
     """What each weight follows from, "" for controls and details (K,)."""
     errors: FloatArray
     """Largest vertex error of each frame (F,), in metres of a life-size head."""
+    moves: FloatArray
+    """How far the vertex goes that goes farthest in each frame (F,), in the same metres."""
 
 
 class Rig:
@@ -82,9 +85,12 @@ class Rig:
 
     def motion(self, weights: FloatArray) -> Iterator[tuple[slice, FloatArray]]:
         """Yield blocks of frames and the canonical offsets (f, A, 3) of the active vertices."""
-        for start in range(0, len(weights), BLOCK):
-            frames = slice(start, min(start + BLOCK, len(weights)))
-            yield frames, self._place(np.clip(weights[frames], 0.0, 1.0)) - self._at_rest
+        for frames in _blocks(len(weights)):
+            yield frames, self._moved(weights[frames])
+
+    def _moved(self, weights: FloatArray) -> FloatArray:
+        """Canonical offsets (f, A, 3) of the active vertices for few frames of weights (f, C)."""
+        return self._place(np.clip(weights, 0.0, 1.0)) - self._at_rest
 
     def to_mesh(self, offsets: FloatArray) -> FloatArray:
         """Turn canonical offsets (..., 3) into the mesh's units and axes."""
@@ -111,10 +117,16 @@ class Rig:
         """
         weights = np.clip(_checked_controls(controls), 0.0, 1.0)
         limit = tolerance / LIFE_EYE_DISTANCE if detail else np.inf
-        found = solve_weights(self.motion(weights), weights, self._shapes, limit, watch)
-        metres = found.errors * LIFE_EYE_DISTANCE
+        shapes, _ = self._shapes, self._at_rest  # made here, not by several threads at once
+        found = solve_weights(
+            lambda frames: self._moved(weights[frames]), _blocks(len(weights)), weights, shapes,
+            limit, watch,
+        )  # fmt: skip
+        metres, moves = found.errors * LIFE_EYE_DISTANCE, found.moves * LIFE_EYE_DISTANCE
         formulas = tuple(FORMULAS.get(name, "") for name in found.names)
-        return Solution(found.names, self._whole(found.shapes), found.weights, formulas, metres)
+        return Solution(
+            found.names, self._whole(found.shapes), found.weights, formulas, metres, moves
+        )
 
     def opening(self, offsets: ArrayLike) -> FloatArray:
         """Return the inner-lip opening (F,) of offsets (F, V, 3) over the outer-eye distance.
@@ -167,7 +179,7 @@ class Rig:
         opening = head.linear_names.index("jawOpen")
         strengths[:, opening] *= 1 - 0.6 * weights[:, INDEX["mouthClose"]]
         points = self._drop_jaw(weights[:, INDEX["jawOpen"]])
-        points += (strengths @ linear).reshape(points.shape)
+        points += product(strengths, linear).reshape(points.shape)
         self._meet_lips(points, weights)
         for side, eye in zip(("Left", "Right"), head.eyes, strict=True):
             _turn_eye(points, head.positions, weights, side, eye)
@@ -187,6 +199,11 @@ class Rig:
         strengths = {name: weights[:, INDEX[name], None] for name in _LIP_STRENGTHS}
         change = contact.solve(points[:, contact.upper], points[:, contact.lower], strengths)
         points[:, contact.follow] += contact.spread @ change
+
+
+def _blocks(frames: int) -> list[slice]:
+    """Return slices that cover so many frames."""
+    return [slice(start, min(start + BLOCK, frames)) for start in range(0, frames, BLOCK)]
 
 
 _X, _Y = np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0])

@@ -24,6 +24,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..products import product
+
 Array = NDArray[np.float32]
 Evaluate = Callable[[Array], Array]
 
@@ -171,7 +173,7 @@ def _regress(weights: Array, targets: Array) -> Array:
 
 def main_directions(residual: Array, count: int) -> Array:
     """Return the main directions (count, N) of residual (S, N), scaled to weigh at most 1 there."""
-    values, vectors = np.linalg.eigh((residual @ residual.T).astype(np.float64))
+    values, vectors = np.linalg.eigh(product(residual, residual.T).astype(np.float64))
     leading = vectors[:, ::-1][:, : min(count, len(values))].T
     directions = leading @ residual
     length = np.linalg.norm(directions, axis=1, keepdims=True)

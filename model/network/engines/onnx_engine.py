@@ -47,7 +47,7 @@ class OnnxEngine(Engine):
         )
         super().__init__(spec, ends, None)
         library = onnx_runtime.library()
-        sessions = [library.session(graph.to_bytes(), graph.weights) for graph in written]
+        sessions = [library.session(graph.to_bytes()) for graph in written]
         self._stem, self._encode, self._condition, self._denoise = sessions
 
     @classmethod

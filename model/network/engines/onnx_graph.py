@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Write ONNX graphs: the few parts of the format that a network of this kind is made of.
 
-A graph is a protocol buffer (onnx.proto, IR version 9). Weights are not in it: each is declared by
-name and shape as external, and handed over when the session is made, so that they lie on the disk
-once, in the model's own file. All numbers are float32.
+A graph is a protocol buffer (onnx.proto, IR version 9), written when a model is loaded and dropped
+when its session is made; on the disk there are only the weights. All numbers are float32.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ Attribute = int | float | str | Sequence[int]
 OPSET = 20
 _IR = 9
 _FLOAT, _INT64 = 1, 7
-_EXTERNAL = 1
 _MICROSOFT = "com.microsoft"
 
 
@@ -134,17 +132,18 @@ class Graph:
 
     def to_bytes(self) -> bytes:
         """Return the model as ONNX Runtime reads it."""
-        weights = [_external(name, array.shape) for name, array in self.weights.items()]
-        graph = b"".join(
-            [*(_bytes_field(1, node) for node in self._nodes), _bytes_field(2, b"diffspeaker"),
-             *(_bytes_field(5, tensor) for tensor in (*self._constants, *weights)),
-             *(_bytes_field(11, value) for value in self._inputs),
-             *(_bytes_field(12, value) for value in self._outputs)]
-        )  # fmt: skip
+        head = b"".join(_bytes_field(1, node) for node in self._nodes) + _bytes_field(2, b"speak")
+        ends = [*(_bytes_field(5, tensor) for tensor in self._constants),
+                *(_bytes_field(11, value) for value in self._inputs),
+                *(_bytes_field(12, value) for value in self._outputs)]  # fmt: skip
+        parts: list[bytes | memoryview] = [head, *ends]
+        for name, array in self.weights.items():
+            parts += _tensor(name, np.ascontiguousarray(array, "<f4"))
+        size = sum(len(part) for part in parts)
         versions = [_bytes_field(1, b"") + _varint_field(2, OPSET),
                     _bytes_field(1, _MICROSOFT.encode()) + _varint_field(2, 1)]  # fmt: skip
-        return b"".join([_varint_field(1, _IR), _bytes_field(7, graph),
-                         *(_bytes_field(8, version) for version in versions)])  # fmt: skip
+        first = [_varint_field(1, _IR), *(_bytes_field(8, version) for version in versions)]
+        return b"".join([*first, _varint(7 << 3 | 2), _varint(size), *parts])
 
     def _new(self) -> str:
         return f"v{next(self._numbers)}"
@@ -195,13 +194,12 @@ def _attribute(name: str, value: Attribute) -> bytes:
     return head + b"".join(_varint_field(8, entry) for entry in value) + _varint_field(20, 7)
 
 
-def _external(name: str, shape: tuple[int, ...]) -> bytes:
-    """Return a weight's declaration; the location only has to be there."""
-    where = _bytes_field(1, b"location") + _bytes_field(2, b"weights")
-    return b"".join(
-        [*(_varint_field(1, size) for size in shape), _varint_field(2, _FLOAT),
-         _bytes_field(8, name.encode()), _bytes_field(13, where), _varint_field(14, _EXTERNAL)]
-    )  # fmt: skip
+def _tensor(name: str, array: Array) -> tuple[bytes, memoryview]:
+    """Return a weight as an entry of the graph: its head, and its numbers where they lie."""
+    about = b"".join(_varint_field(1, size) for size in array.shape) + _varint_field(2, _FLOAT)
+    about += _bytes_field(8, name.encode()) + _varint(9 << 3 | 2) + _varint(array.nbytes)
+    size = _varint(len(about) + array.nbytes)
+    return _varint(5 << 3 | 2) + size + about, array.data.cast("B")
 
 
 def _value_info(name: str, shape: Sequence[int | str]) -> bytes:

@@ -9,7 +9,6 @@ place in it is fixed (onnxruntime_c_api.h, `struct OrtApi`; places checked again
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -19,7 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ... import native
+from ... import native, processors
 from ...errors import EngineError
 
 Array = NDArray[np.float32]
@@ -50,7 +49,6 @@ _PLACES = {
     "SetGlobalIntraOpNumThreads": 147,
     "SetGlobalInterOpNumThreads": 148,
     "SetGlobalSpinControl": 149,
-    "AddExternalInitializers": 210,
 }
 _FLOAT = 1
 _WARNING = 3  # the least severe message that is printed is an error
@@ -101,9 +99,9 @@ class Library:
         """Give an object back."""
         ctypes.CFUNCTYPE(None, Pointer)(self._table[_PLACES[name]] or 0)(thing)
 
-    def session(self, graph: bytes, weights: Mapping[str, Array]) -> Session:
-        """Return a session for a graph whose external initializers are `weights`."""
-        return Session(self, self._environment, graph, weights)
+    def session(self, graph: bytes) -> Session:
+        """Return a session for a graph."""
+        return Session(self, self._environment, graph)
 
     def _make_environment(self) -> Pointer:
         options, environment = Pointer(), Pointer()
@@ -119,9 +117,7 @@ class Library:
 class Session:
     """One graph, ready to run."""
 
-    def __init__(
-        self, library: Library, environment: Pointer, graph: bytes, weights: Mapping[str, Array]
-    ) -> None:
+    def __init__(self, library: Library, environment: Pointer, graph: bytes) -> None:
         self._library = library
         self._handle = Pointer()
         options = Pointer()
@@ -129,17 +125,11 @@ class Session:
         library("DisablePerSessionThreads", options)
         library("DisableCpuMemArena", options)  # what a long clip needed is given back after it
         library("DisableMemPattern", options)
-        self._weights = [np.ascontiguousarray(array, np.float32) for array in weights.values()]
-        values = [self._lend(array) for array in self._weights]
-        library("AddExternalInitializers", options, _names(weights), _list(values),
-                Size(len(values)))  # fmt: skip
         try:
-            library("CreateSessionFromArray", environment, graph, Size(len(graph)),
-                    options, ctypes.byref(self._handle))  # fmt: skip
+            library("CreateSessionFromArray", environment, graph, Size(len(graph)), options,
+                    ctypes.byref(self._handle))  # fmt: skip
         finally:
             library.release("ReleaseSessionOptions", options)
-            for value in values:
-                library.release("ReleaseValue", value)
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """Return the outputs of those names. Raises `EngineError` or `MemoryError`."""
@@ -206,17 +196,10 @@ def _load(path: Path) -> ctypes.CDLL:
         ) from error
 
 
-def processors() -> int:
-    """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 @cache
 def library() -> Library:
     """Return the library, loaded once. Raises `EngineError` where there is none that works."""
     path = native.library("onnxruntime")
     if path is None:
         raise EngineError("The engine that speaks is missing here.", _OTHERS_NEED)
-    return Library(path, max(1, min(8, processors())))
+    return Library(path, processors.count())
