@@ -21,9 +21,7 @@ from .attention import BiasedCrossAttention, BiasedSelfAttention, self_bias
 from .encoders import speech_encoder as speech
 from .encoders.build import build_encoder
 from .frames import frame_count
-from .spec import ModelSpec
-
-CONTEXT = 9  # frames that a context layer's convolution spans
+from .spec import CONTEXT, ModelSpec
 
 
 class StepEmbedding(nn.Module):

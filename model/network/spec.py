@@ -7,6 +7,7 @@ from typing import Any
 from ..errors import CheckpointError, ConfigError, StyleError
 
 FORMAT = 1
+CONTEXT = 9  # motion frames that a context layer spans
 
 COMMERCIAL = "commercial use allowed"
 RESEARCH = "research only"

@@ -14,18 +14,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..spec import CONTEXT, ModelSpec
 from .onnx_graph import Array, Graph
-
-if TYPE_CHECKING:
-    from ..spec import ModelSpec
 
 ENCODER, DENOISER = "audio_encoder", "denoiser"
 Weights = Mapping[str, Array]
-CONTEXT = 9  # frames that a context layer's convolution spans
 
 
 def supports(spec: ModelSpec) -> bool:
@@ -103,7 +99,7 @@ def condition(spec: ModelSpec, weights: Weights) -> Graph:
     graph = Graph(weights)
     features = graph.input("features", "F", spec.audio_width)
     hidden = graph.linear(features, f"{DENOISER}.audio_feature_map", spec.audio_width, spec.latent)
-    for number in range(getattr(spec, "context", 0)):
+    for number in range(spec.context):
         hidden = _context_layer(graph, hidden, f"{DENOISER}.context.{number}", spec.latent)
     parts = [
         _project(graph, hidden, f"{_layer(number)}.multihead_attn", (1, 3), spec.latent)

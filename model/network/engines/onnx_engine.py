@@ -16,7 +16,7 @@ from .. import tables
 from ..encoders import mel
 from ..frames import at_times, windows
 from ..sampling import draw
-from ..spec import ModelSpec
+from ..spec import CONTEXT, ModelSpec
 from ..tensors import read_spec, read_tensors
 from . import graphs, onnx_runtime
 from .engine import Array, Ends, Engine, Predict
@@ -92,7 +92,7 @@ class OnnxEngine(Engine):
     def _conditioned(self, heard: Array, energy: Array | None, frames: int) -> Array:
         """Bring what was heard (S, ·) to the frames and to the denoiser, in pieces: (F, 2DL)."""
         spec = self.spec
-        reach = graphs.CONTEXT // 2 * getattr(spec, "context", 0)  # frames that a frame also hears
+        reach = CONTEXT // 2 * spec.context  # frames that a frame also hears
         result = np.zeros((0, 0), np.float32)
         for start in range(0, frames, PIECE):
             end = min(frames, start + PIECE)

@@ -28,7 +28,7 @@ def test_rest_says_how_long_a_pause_must_be(length, rest, together):
     """As people at 0.5: apart between words, together over a second; 0 and 1 are the extremes."""
     level = shut(TIMES, [(1.5, 1.5 + length)], rest)
     assert (middle(level, 1.5, 1.5 + length).min() > 0.9) == together
-    assert level[TIMES < 1.5].max() == 0 and level[TIMES >= 1.5 + length].max() == 0
+    assert level[TIMES < 1.5].max() == 0 and level[1.5 + length <= TIMES].max() == 0
 
 
 def test_a_clip_begins_and_ends_shut():

@@ -57,8 +57,9 @@ def both(path: Path) -> tuple[OnnxEngine, TorchEngine]:
         described(),
         described(energy=True, heads=4, layers=3),
         replace(described(mix=True), layers=2, heads=2, period=7, smoothing=True),
+        replace(described(states=(1, 2), energy=True), context=2),
     ],
-    ids=["mixed", "last state", "other sizes", "two layers"],
+    ids=["mixed", "last state", "other sizes", "two layers", "middle states in context"],
 )
 @pytest.mark.parametrize("seconds", [0.4, 5.3])  # 5.3 s take several windows of the small encoder
 def test_both_engines_hear_and_move_alike(spec, seconds, tmp_path):
