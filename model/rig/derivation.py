@@ -92,7 +92,11 @@ class Derivation:
 
 def derive(vertices: ArrayLike, triangles: ArrayLike) -> Derivation:
     """Derive everything from vertices (V, 3) and triangles (T, 3); raises `FaceError`."""
-    face = FaceTopology.from_mesh(vertices, triangles)
+    return derive_face(FaceTopology.from_mesh(vertices, triangles))
+
+
+def derive_face(face: FaceTopology) -> Derivation:
+    """Derive everything from a head that has been read."""
     fields_ = mouth_fields(face)
     for name, field in upper_fields(face).items():
         fields_[name] = fields_[name] + field if name in fields_ else field

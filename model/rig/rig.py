@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..products import product
 from ..progress import UNWATCHED, Watch
 from .controls import CONTROLS, INDEX
-from .derivation import EyeMotion, cached_derivation
+from .derivation import Derivation, EyeMotion, cached_derivation
 from .fitting import solve_weights
 from .head_frame import LIFE_EYE_DISTANCE
 from .jaw import GLIDE, OPEN_ANGLE
@@ -67,7 +67,17 @@ class Rig:
     def __init__(
         self, vertices: ArrayLike, triangles: ArrayLike, *, cache: Path | None = None
     ) -> None:
-        self._head = cached_derivation(np.asarray(vertices), np.asarray(triangles), cache)
+        self._take(cached_derivation(np.asarray(vertices), np.asarray(triangles), cache))
+
+    @classmethod
+    def of(cls, head: Derivation) -> Rig:
+        """Return the rig of a head that has been derived."""
+        rig = cls.__new__(cls)
+        rig._take(head)
+        return rig
+
+    def _take(self, head: Derivation) -> None:
+        self._head = head
         self._columns = [INDEX[name] for name in self._head.linear_names]
 
     def evaluate(self, controls: ArrayLike) -> FloatArray:
