@@ -45,6 +45,10 @@ COMMANDS = {
         "answer requests on standard input (what the Blender extension starts)",
     ),
     "generate": ("worker.generate_command", "speech and a head in, a motion file out"),
+    "face-shapes": (
+        "worker.face_shapes_command",
+        "find the points of a character's face, or make its named shapes from them",
+    ),
     "describe": ("worker.describe", "say which device, models and versions there are"),
     "convert": (
         "conversion.convert",

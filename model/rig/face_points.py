@@ -75,7 +75,23 @@ class _Finder:
         points |= self._corners(upper, lower)
         points |= self._eyes(nose, chin)
         points |= self._ears(nose, chin)
+        self._even_out(points)
         return Guess({name: points[name] for name in NAMES}, tuple(self.doubtful))
+
+    def _even_out(self, points: dict[str, Floats]) -> None:
+        """Let both sides settle on one place where they nearly do; the rest on the middle."""
+        flip = np.array([-1.0, 1.0, 1.0])
+        shift = np.array([2 * self.middle, 0.0, 0.0])
+        for name in NAMES:
+            other = name.replace("left", "right")
+            if "left" in name:
+                image = points[other] * flip + shift
+                if np.linalg.norm(points[name] - image) < 0.08 * self.width:
+                    mean = (points[name] + image) / 2
+                    points[name] = self._snap(mean)
+                    points[other] = self._snap((mean - shift) * flip)
+            elif "right" not in name and abs(points[name][0] - self.middle) < 0.05 * self.width:
+                points[name] = self._snap(np.array([self.middle, *points[name][1:]]))
 
     def _profile(self) -> Floats:
         """Return the foremost points (n, 3) of the midline, from the crown down."""
@@ -155,9 +171,9 @@ class _Finder:
     def _seen(self, points: Floats) -> Mask:
         """Tell which points (n, 3) nothing of the skin hides from the front."""
         pixel = self.height / FINE * 1.5
-        buffer = _depth(self.outside.positions, self.low, self.middle, self.width, pixel)
+        buffer = _depth(self.outside.positions, pixel)
         return np.asarray(
-            points[:, 2] > buffer.at(points) - 0.02 * self.height,
+            points[:, 2] > buffer.at(points) - 0.012 * self.height,
         )
 
     def _eyes(self, nose: Floats, chin: Floats) -> dict[str, Floats]:
@@ -165,7 +181,9 @@ class _Finder:
         points = {}
         balls = self._balls(nose)
         for side, sign in (("left", 1.0), ("right", -1.0)):
-            ends = self._opening(balls[sign], sign) if balls else None
+            ends = None
+            if balls:
+                ends = self._opening(balls[sign], sign) or self._lid_ends(balls[sign], sign)
             if ends is None:
                 self.doubtful += [f"eye_inner_{side}", f"eye_outer_{side}"]
                 height = nose[1] + 0.62 * (nose[1] - chin[1]) * 0.9
@@ -201,17 +219,43 @@ class _Finder:
                     best = (min(size_a, size_b), {1.0: pair[0], -1.0: pair[1]})
         return best[1]
 
-    def _opening(self, ball: Integers, sign: float) -> tuple[Floats, Floats] | None:
-        """Return the inner and outer end of a ball's part that the skin leaves free."""
+    def _lid_ends(self, ball: Integers, sign: float) -> tuple[Floats, Floats] | None:
+        """Return the inner and outer end of the lids: where the ways to both are equally long."""
+        mesh = self.mesh
+        centre = mesh.positions[ball].mean(0)
+        size = float(np.ptp(mesh.positions[ball, 1]))
+        up, down = (centre + np.array([0.0, s * 0.6 * size, 0.5 * size]) for s in (1, -1))
+        lids = lip_sides(mesh, self.skin, up, down)
+        a, b = mesh.edges[lids[mesh.edges[:, 0]] * lids[mesh.edges[:, 1]] < 0].T
+        p = (mesh.positions[a] + mesh.positions[b]) / 2
+        cover = np.concatenate([s.positions for s in self._around(ball, size)])
+        buffer = _depth(cover, size / 40)
+        seen = (p[:, 2] > buffer.at(p) - 0.06 * size) & (np.abs(p[:, 1] - centre[1]) < 0.5 * size)
+        aside = sign * (p[:, 0] - centre[0])
+        ends = []
+        for side in (-1, 1):
+            found = np.flatnonzero(seen & (side * aside > 0.3 * size) & (side * aside < 1.2 * size))
+            if not len(found):
+                return None
+            ends.append(p[found[np.abs(aside[found]).argmin()]])
+        return ends[0], ends[1]
+
+    def _around(self, ball: Integers, size: float) -> tuple[Samples, Samples]:
+        """Sample a ball and the skin before it, densely."""
         mesh = self.mesh
         inside = np.zeros(len(mesh.positions), dtype=bool)
         inside[ball] = True
         faces = mesh.triangles[inside[mesh.triangles].all(1)]
-        size = float(np.ptp(mesh.positions[ball, 0]))
         near = np.abs(mesh.positions - mesh.positions[ball].mean(0)).max(1) < 1.2 * size
         around = mesh.triangles[(near & self.skin)[mesh.triangles].all(1)]
-        shown, cover = mesh.sample(faces, size / 80), mesh.sample(around, size / 80)
-        buffer = _depth(cover.positions, self.low, self.middle, self.width, size / 50, facing=cover)
+        return mesh.sample(faces, size / 80), mesh.sample(around, size / 80)
+
+    def _opening(self, ball: Integers, sign: float) -> tuple[Floats, Floats] | None:
+        """Return the inner and outer end of a ball's part that the skin leaves free."""
+        mesh = self.mesh
+        size = float(np.ptp(mesh.positions[ball, 0]))
+        shown, cover = self._around(ball, size)
+        buffer = _depth(cover.positions[cover.normals[:, 2] > -0.2], size / 50)
         free = shown.positions[shown.positions[:, 2] > buffer.at(shown.positions)]
         free = free[free[:, 2] > mesh.positions[ball, 2].mean()]
         if len(free) < 30:
@@ -291,13 +335,8 @@ def _cells(points: Floats, origin: Floats, pixel: float, shape: tuple[int, ...])
     return np.clip(cell, 0, np.array(shape) - 1)
 
 
-def _depth(
-    points: Floats, low: float, middle: float, width: float, pixel: float,
-    facing: Samples | None = None,
-) -> _Buffer:  # fmt: skip
-    """Draw points (n, 3) into a depth buffer, front faces only where `facing` gives normals."""
-    if facing is not None:
-        points = points[facing.normals[:, 2] > -0.2]
+def _depth(points: Floats, pixel: float) -> _Buffer:
+    """Draw points (n, 3) into a depth buffer."""
     if not len(points):
         return _Buffer(np.zeros(2), pixel, np.full((1, 1), -np.inf))
     origin = points[:, :2].min(0)

@@ -124,7 +124,11 @@ def edge_curve(
     middle, half = (left + right) / 2, (left[0] - right[0]) / 2
     place = (p[:, 0] - middle[0]) / half
     line = middle[1] + place * (left[1] - right[1]) / 2
-    near = (np.abs(place) < 1.1) & (np.abs(p[:, 1] - line) < 0.9 * half) & (side == which)
+    near = (
+        (np.abs(place) < 1.1)
+        & (np.abs(p[:, 1] - line) < (0.9 if lid else 0.55) * half)
+        & (side == which)
+    )
     near &= p[:, 2] > middle[2] + place * (left[2] - right[2]) / 2 - (0.05 if lid else depth)
     if ball is not None:
         near &= np.linalg.norm(p - ball[0], axis=1) > 0.99 * ball[1]
@@ -354,7 +358,7 @@ def _solve(
         bend = graph.spread_back(graph.rest(d))
         out = stiffness * bend + np.einsum("vij,vj->vi", matrix, d) + 1e-6 * d
         out[fixed] = d[fixed]
-        return out
+        return np.asarray(out)
 
     load[fixed] = 0
     scale = 1 / (stiffness * 1.2 + np.einsum("vii->v", matrix) / 3 + 1e-6)

@@ -85,7 +85,7 @@ class FaceTopology:
         rough = frame.canonical(points)
         mirror = _mirror(rough, connectivity, loop, skin)
         mouth = read_mouth(rough, connectivity, loop, mirror)
-        frame = _level(frame, points, rough, mirror, skin, mouth)
+        frame = level(frame, points, rough, mirror, skin, mouth)
         positions = frame.canonical(points)
         middle = skin[mirror[skin] == skin]
         if len(middle) < 20:
@@ -214,7 +214,7 @@ def _mirror(p: Floats, connectivity: Connectivity, loop: list[int], skin: Intege
     return mirror
 
 
-def _level(
+def level(
     frame: Frame, points: Floats, rough: Floats, mirror: Integers, skin: Integers, mouth: Mouth
 ) -> Frame:
     """Refine the rough frame by the face's mirror pairs and the mouth corners."""

@@ -30,7 +30,7 @@ from .mesh import Floats, Integers, fit_sphere, smoothstep, unit, vertex_normals
 from .openings import close_slits, measure
 from .registration import Target, conjugate_gradients, fit, read_target
 from .rig import Rig
-from .topology import FaceTopology
+from .topology import FaceTopology, level
 
 Shapes = NDArray[np.float32]
 
@@ -47,14 +47,14 @@ def reshaped(face: FaceTopology, positions: Floats) -> FaceTopology:
     balls = [fit_sphere(positions[eye.ball]) for eye in face.eyes]
     origin = (balls[0][0] + balls[1][0]) / 2
     width = float(np.linalg.norm(balls[0][0] - balls[1][0]))
-    frame = Frame(origin, np.eye(3), width)
+    rough = Frame(origin, np.eye(3), width)
+    seen = rough.canonical(positions)
+    frame = level(rough, positions, seen, face.mirror, face.skin, face.mouth)
     points = frame.canonical(positions)
-    lids = tuple(
-        _lids(
-            points, old, Eye(frame.canonical(ball[0]), ball[1] / width, old.eye.ball, old.eye.apex)
-        )
-        for old, ball in zip(face.lids, balls, strict=True)
-    )
+    lids = [
+        _lids(points, old, Eye(frame.canonical(centre), radius / width, old.eye.ball, old.eye.apex))
+        for old, (centre, radius, _) in zip(face.lids, balls, strict=True)
+    ]
     return replace(face, positions=points, frame=frame, lids=(lids[0], lids[1]))
 
 
