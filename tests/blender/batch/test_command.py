@@ -110,6 +110,7 @@ def test_wrong_usage_exits_with_two(addon, words, capsys):
 def test_without_a_runtime_nothing_starts(addon, line, monkeypatch, capsys):
     """Exit code 3 and how to get one."""
     monkeypatch.delenv("DIFFSPEAKER_PYTHON")
+    monkeypatch.setattr("diffspeaker_blender.worker.runtime.carries_engine", lambda: False)
     assert run("--audio", line) == 3
     assert "nstall" in capsys.readouterr().err
 

@@ -198,8 +198,9 @@ def test_a_worker_that_dies_is_told_and_nothing_is_lost(addon, demo, line):
 
 
 def test_without_a_runtime_it_says_how_to_get_one(addon, demo, line, monkeypatch):
-    """No Python for the model: the sentence names the button."""
+    """No engine and no Python for the model: the sentence names the button."""
     monkeypatch.delenv("DIFFSPEAKER_PYTHON")
+    monkeypatch.setattr("diffspeaker_blender.worker.runtime.carries_engine", lambda: False)
     refused("(?i)install", audio=str(line), head=demo.name)
 
 
