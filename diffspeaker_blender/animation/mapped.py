@@ -67,6 +67,7 @@ def as_controls(motion: Motion) -> Motion:
         region_names=(),
         dense=None,
         opening=None,
+        formulas=(),
     )
 
 

@@ -191,6 +191,7 @@ def _stances(near: Floats, axes: Floats) -> list[tuple[Floats, Floats]]:
         return _asymmetry(near, axis) + 0.02 * abs(float(axis[2]))
 
     sides = sorted((a for k, a in enumerate(axes) if not _among(a, axes[:k])), key=skew)[:2]
+    sides = [a for a in sides if skew(a) <= 1.5 * skew(sides[0]) + 0.01]
     if skew(sides[0]) > _CROOKED:  # turned within its mesh: look all around
         angles = np.radians(np.arange(0, 180, 4))
         around = [np.array([np.cos(a), np.sin(a), 0.0]) for a in angles]

@@ -208,3 +208,92 @@ def test_characters_of_others_are_found_without_a_hand(addon, file, title, least
     rest = lips_apart(speaker, -50)
     assert max(apart) > rest + 0.2 * width
     assert lips_apart(speaker, 7) < rest + 0.012 * width  # half a millimetre of 42
+
+
+def with_bones(turn: float, axis: str) -> bpy.types.Object:
+    """Add the synthetic face without shape keys, its jaw on a bone that lies along any axis."""
+    from mathutils import Matrix, Vector
+
+    part = face()
+    mesh = bpy.data.meshes.new("Bella")
+    mesh.from_pydata(part.rest.tolist(), [], part.triangles.tolist())
+    obj = bpy.data.objects.new("Bella", mesh)
+    rig = bpy.data.objects.new("Rig", bpy.data.armatures.new("Rig"))
+    for new in (rig, obj):
+        bpy.context.scene.collection.objects.link(new)
+    bpy.context.view_layer.objects.active = rig
+    bpy.ops.object.mode_set(mode="EDIT")
+    way = {"X": Vector((0.1, 0, 0)), "-Y": Vector((0, -0.1, 0)), "Z": Vector((0, 0, -0.1))}[axis]
+    for name, start in (("head", (0, 0.2, 0.1)), ("jaw", (0, 0.09, 0.02))):
+        bone = rig.data.edit_bones.new(name)
+        bone.head, bone.tail = Vector(start), Vector(start) + way
+        bone.align_roll(Matrix.Rotation(turn, 3, way) @ way.orthogonal())
+    bpy.ops.object.mode_set(mode="OBJECT")
+    size = np.linalg.norm(part.keys["jawOpen"], axis=1)
+    share = size / size.max()
+    for name, weights in (("jaw", share), ("head", 1 - share)):
+        group = obj.vertex_groups.new(name=name)
+        for vertex, weight in enumerate(weights):
+            group.add([vertex], float(weight), "REPLACE")
+    obj.modifiers.new("Armature", "ARMATURE").object = rig
+    obj.parent = rig
+    bpy.context.view_layer.update()
+    return obj
+
+
+@pytest.mark.parametrize("mode", ["QUATERNION", "XYZ", "ZXY", "AXIS_ANGLE"])
+@pytest.mark.parametrize(("axis", "turn"), [("X", 0.0), ("-Y", 0.4), ("Z", 2.0)])
+def test_a_jaw_bone_of_any_axis_opens_and_shuts(addon, axis, turn, mode) -> None:
+    bella = with_bones(turn, axis)
+    rig = bella.parent
+    rig.pose.bones["jaw"].rotation_mode = mode
+    before = rig.pose.bones["jaw"].matrix_basis.copy()
+    found, proposal = fit.fit(rig)
+    assert found == bella
+    assert rig.pose.bones["jaw"].matrix_basis == before
+    assert {place.name for place in proposal.mapping.places()} == {"jaw"}
+    clips.apply_motion(bella, talk(), clip="one")
+    rest = lips_apart(bella, -50)
+    assert max(lips_apart(bella, frame) for frame in range(1, 26)) > rest + 0.008
+    assert lips_apart(bella, 7) == pytest.approx(rest, abs=5e-4)
+    action = rig.animation_data.action
+    paths = {curve.data_path.rpartition(".")[2] for curve in curves(action, rig)}
+    word = {"QUATERNION": "quaternion", "AXIS_ANGLE": "axis_angle"}.get(mode, "euler")
+    assert paths == {f"rotation_{word}"}
+
+
+@pytest.mark.parametrize(
+    ("file", "lips"),
+    [("mpfb-rigify/mpfb-rigify.blend", "lock"), ("mpfb-bones/mpfb-default-rig.blend", "bones")],
+)
+def test_rigs_of_bones_are_found_without_a_hand(addon, file, lips) -> None:
+    bpy.ops.wm.open_mainfile(filepath=str(shared(f"characters/{file}")), load_ui=False)
+    speaker, proposal = fit.fit(bpy.data.objects["Head"])
+    assert proposal.mapping.lips == lips
+    clips.apply_motion(speaker, talk(), clip="one")
+    rest, width = lips_apart(speaker, -50), detect.lips_of(speaker)["width"]
+    assert max(lips_apart(speaker, frame) for frame in range(1, 26)) > rest + 0.2 * width
+    assert lips_apart(speaker, 7) < rest + 0.012 * width
+
+
+def test_properties_that_drive_the_face_are_its_controls(addon) -> None:
+    """Daz rigs: shape keys are driven by numbers on the armature, which are what is animated."""
+    bella = with_bones(0.0, "X")
+    rig = bella.parent
+    bella.shape_key_add(name="Basis", from_mix=False)
+    part = face()
+    for ours, theirs in (("jawOpen", "eCTRLMouthOpen"), ("mouthPucker", "eCTRLLipsPucker"),
+                         ("mouthFunnel", "eCTRLvOW"), ("mouthSmileLeft", "eCTRLvEH")):  # fmt: skip
+        add_key(bella, theirs, part.keys[ours])
+        rig[theirs] = 0.0
+        drive = bella.data.shape_keys.key_blocks[theirs].driver_add("value").driver
+        variable = drive.variables.new()
+        variable.targets[0].id, variable.targets[0].data_path = rig, f'["{theirs}"]'
+        drive.type = "SUM"
+    bella.vertex_groups.clear()
+    _, proposal = fit.fit(rig)
+    assert {place.kind for place in proposal.mapping.places()} == {"property"}
+    clips.apply_motion(bella, talk(), clip="one")
+    rest = lips_apart(bella, -50)
+    assert max(lips_apart(bella, frame) for frame in range(1, 26)) > rest + 0.008
+    assert lips_apart(bella, 7) == pytest.approx(rest, abs=5e-4)
