@@ -286,6 +286,7 @@ def test_properties_that_drive_the_face_are_its_controls(addon) -> None:
                          ("mouthFunnel", "eCTRLvOW"), ("mouthSmileLeft", "eCTRLvEH")):  # fmt: skip
         add_key(bella, theirs, part.keys[ours])
         rig[theirs] = 0.0
+        rig.update_tag()  # else Blender's copy lacks it, and the driver is taken for broken
         drive = bella.data.shape_keys.key_blocks[theirs].driver_add("value").driver
         variable = drive.variables.new()
         variable.targets[0].id, variable.targets[0].data_path = rig, f'["{theirs}"]'
