@@ -24,13 +24,15 @@ _JAW, _SEAL, _TUCK, _LID = "jawOpen", "mouthClose", "lipTuck", "eyeBlink"
 _UPPER = ("eye", "brow", "cheekSquint", "noseSneer")
 _HANG = 0.01  # least jaw behind sealed lips
 _SEALED = 0.9  # of the seal, at which lips count as meant to be shut
-_HELD = 0.9  # of its peak, at which a tuck or a blink counts as held
+_HELD = 0.9  # of its peak, at which a tuck counts as held
+_SHUT = 0.97  # of its peak, at which a blink does
 _PEAK = 0.5  # least tuck or blink that is one
 _BRIEF = 0.25  # seconds that a closure lasts at most that is held level
 _LID_ERROR = 0.25  # of a whole blink: its course hardly shows, its ends do
-_UNSEEN = 0.16  # error of a control that moves no vertex of the face (a tongue's), of its range
+_UNSEEN = 0.22  # error of a control that moves no vertex of the face (a tongue's), of its range
 _LOOKED_AT = 160  # vertices of the lips
-_TRIES = 7
+_TRIES = 9
+_SCALES = (0.25, 0.5, 0.75, 1.0, 1.4, 2.0, 2.8, 4.0, 6.0)
 _RESTING = 0.2  # share of what is allowed that counts as rest
 _TOO_STILL = 0.4  # share of what is allowed below which a curve is not worth a key
 
@@ -92,19 +94,55 @@ class _Face:
         runs = self._seal_runs()
         groups = self._groups()
         fitter = Fitter(self._curves, self._accepted, groups, self.motion.fps, self._wishes(runs))
-        upper = np.array([self._names[group[0]].startswith(_UPPER) for group in groups])
-        low, high, best = 0.25, 4.0, None
-        for attempt in range(_TRIES):
-            scale = 1.0 if attempt == 0 else float(np.sqrt(low * high))
-            keys = self._joined(fitter.fit(np.where(upper, 1.0, scale)), runs)
-            if self._error(keys) <= self.tolerance:
-                low, best = scale, keys
-            else:
-                high = scale
-        chosen = best or self._joined(fitter.fit(np.where(upper, 1.0, low)), runs)
+        chosen = self._cheapest(fitter, groups, runs)
         for column, rows in zip(self._columns, chosen, strict=True):
             found[column] = (rows + np.array([frames[0], 0.0, 0.0])).astype(np.float32)
         return found
+
+    def _cheapest(
+        self, fitter: Fitter, groups: list[list[int]], runs: list[tuple[int, int]]
+    ) -> list[Doubles]:
+        """Return the keys of all curves that together stray just as far as they may.
+
+        Each group is fitted at several tolerances. Which it gets is decided by one price of a key
+        in squared error, the same for all (Lagrange): a busy jaw may stray where a calm lip may
+        not. The price is the highest at which the lips keep within the tolerance.
+        """
+        rows = np.arange(self.motion.frames)
+        reach = np.sqrt(np.square(self._lips.reshape(len(self._lips), -1, 3)).sum(2).max(1))
+        fits, counts, errors = [], [], []
+        for scale in _SCALES:
+            keys = fitter.fit(scale)
+            off = [
+                float(np.square(played(one, rows) - self._curves[:, place]).mean())
+                * float(reach[self._columns[place]]) ** 2
+                for place, one in enumerate(keys)
+            ]
+            fits.append(keys)
+            counts.append([len(keys[group[0]]) * len(group) for group in groups])
+            errors.append([sum(off[place] for place in group) for group in groups])
+        count, error = np.array(counts, np.float64), np.array(errors)
+        fixed = np.array([self._fixed(group) for group in groups])
+        low, high, best = -9.0, 1.0, None  # powers of ten of the price, in tolerances squared
+        for _ in range(_TRIES):
+            middle = (low + high) / 2
+            cost = error + 10**middle * self.tolerance**2 * count
+            level = np.where(fixed, _SCALES.index(1.0), cost.argmin(0))
+            keys = [np.empty((0, KEY))] * len(self._columns)
+            for group, which in zip(groups, level, strict=True):
+                for place in group:
+                    keys[place] = fits[which][place]
+            keys = self._joined(keys, runs)
+            if self._error(keys) <= self.tolerance:
+                low, best = middle, keys
+            else:
+                high = middle
+        return best or self._joined(list(fits[0]), runs)
+
+    def _fixed(self, group: list[int]) -> bool:
+        """Return whether a group's curves do nothing to the lips."""
+        name = self._names[group[0]]
+        return name.startswith(_UPPER) or self._reach[self._columns[group[0]]] <= 0
 
     def _allowed(self, column: int) -> float:
         """Return the error of a shape's weight that alone would use half of the tolerance."""
@@ -151,7 +189,8 @@ class _Face:
         for place, name in enumerate(self._names):
             held = runs if name in (_JAW, _SEAL) else []
             if name == _TUCK or name.startswith(_LID):
-                held = _holds(self._curves[:, place])
+                share = _HELD if name == _TUCK else _SHUT
+                held = _holds(self._curves[:, place], share)
             elif not self._derives and not name.startswith(_UPPER):
                 held = self._closures()
             for first, last in held:
@@ -211,11 +250,11 @@ class _Face:
         return np.asarray(np.sqrt(np.einsum("fvc,fvc->fv", off, off).max(1, initial=0.0)))
 
 
-def _holds(curve: Doubles) -> list[tuple[int, int]]:
+def _holds(curve: Doubles, share: float) -> list[tuple[int, int]]:
     """Return the first and last row of every stretch that is held near a peak."""
     found = []
     for first, last in closed_runs((curve >= _PEAK).astype(np.float32)):
         part = curve[first : last + 1]
-        held = np.flatnonzero(part >= _HELD * part.max())
+        held = np.flatnonzero(part >= share * part.max())
         found.append((first + int(held[0]), first + int(held[-1])))
     return found

@@ -26,11 +26,11 @@ Bools = NDArray[np.bool_]
 
 KEY = 3
 """Numbers of a key: frame or row, value, slope (value a frame; NaN: straight lines around it)."""
-LONGEST = 2.2
+LONGEST = 6.0
 """Seconds that one segment may last."""
 BENT = 0.8
 """Seconds that a segment may last that is no hold."""
-_BONUS = 0.3
+_BONUS = 0.6
 """How much rather a key is set on an extreme than elsewhere."""
 _FEW = 0.15
 """How much a path's errors weigh against its number of keys."""
