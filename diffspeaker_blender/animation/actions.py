@@ -120,24 +120,70 @@ def channels(action: Any, slot: Any | None, *, ensure: bool = True) -> Any | Non
     return layer.strips[0].channelbag(slot, ensure=ensure)
 
 
-def shape_channels(key: Any, clip: str, *, nla: bool, name: str) -> tuple[Any, Any, str]:
+def shape_channels(
+    key: Any, clip: str, *, nla: bool, name: str, own: str = ""
+) -> tuple[Any, Any, str]:
     """Return (channels, action, track) that clip's curves belong in, made as needed.
 
-    An action of our own is made active when the key has none. When the user's action plays on the
-    key, or an NLA strip is wanted, the clip gets an action of its own on an NLA track; `track` is
-    that track's name then, else "".
+    An action of our own is made active when nothing plays on the key. When the user's action does,
+    or lines of ours play from the NLA, or an NLA strip is wanted, the clip gets an action of its
+    own on an NLA track, since an active action would silence what lies below; `track` is that
+    track's name then, else "". `own` is the action that the clip had: one that the user has pushed
+    down is used where it is.
     """
     data = key.animation_data or key.animation_data_create()
-    if not nla and (data.action is None or is_ours(data.action)):
-        if data.action is None:
+    playing = our_actions(key)
+    if not nla:
+        for action, holder in playing:
+            if action.name == own and not action[OURS]:
+                return channels(action, slot_of(action, holder)), action, ""
+        if data.action is None and not playing:
             assign(data, new_action(key, name))
-        elif slot_of(data.action, data) is None:
-            assign(data, data.action)
-        return channels(data.action, slot_of(data.action, data)), data.action, ""
+        if is_ours(data.action):
+            if slot_of(data.action, data) is None:
+                assign(data, data.action)
+            return channels(data.action, slot_of(data.action, data)), data.action, ""
+    elif is_ours(data.action):
+        push_down(data)
     strip = clip_strip(key, clip)
     action = strip.action if strip else new_action(key, name, clip)
     holder = strip or None
     return channels(action, slot_of(action, holder)), action, TRACK
+
+
+def push_down(data: Any) -> None:
+    """Let our active action play from an NLA track below all others: it goes on, and silences none.
+
+    Its strip lasts as long as its keys; outside of them it says nothing.
+    """
+    action, slot = data.action, slot_of(data.action, data)
+    first, last = (float(edge) for edge in action.frame_range)
+    data.action = None
+    track = data.nla_tracks.new()  # above those there are, whose frames it leaves alone
+    track.name = TRACK
+    strip = track.strips.new(TRACK, int(np.floor(first)), action)
+    if slot is not None:
+        strip.action_slot = slot
+    _cut_strip(strip, first, max(last, first + 1.0))
+
+
+def _cut_strip(strip: Any, first: float, last: float) -> None:
+    """Let a strip play its action's frames from `first` to `last`, at those frames alone."""
+    strip.action_frame_start, strip.action_frame_end = first, last
+    strip.frame_start_raw, strip.frame_end_raw = first, last
+    strip.extrapolation, strip.blend_type = "NOTHING", "REPLACE"
+
+
+def stretch_strip(key: Any, action: Any) -> None:
+    """Lengthen a strip that plays a shared action of ours in its own time to all of its keys."""
+    first, last = (float(edge) for edge in action.frame_range)
+    for other, holder in our_actions(key):
+        if other != action or not hasattr(holder, "action_frame_end"):
+            continue
+        still = holder.frame_start == holder.action_frame_start and holder.scale == 1.0
+        if still and holder.repeat == 1.0:
+            begin = min(holder.action_frame_start, first)
+            _cut_strip(holder, begin, max(holder.action_frame_end, last))
 
 
 def clip_strip(key: Any, clip: str) -> Any | None:
@@ -164,10 +210,7 @@ def place_strip(key: Any, clip: str, action: Any, first: float, last: float) -> 
         track.name = TRACK
     strip = track.strips.new(clip or TRACK, int(np.floor(first)), action)
     assign(strip, action)
-    strip.action_frame_start, strip.action_frame_end = first, last
-    strip.frame_start_raw, strip.frame_end_raw = first, last
-    strip.extrapolation = "NOTHING"
-    strip.blend_type = "REPLACE"
+    _cut_strip(strip, first, last)
     return str(strip.name)
 
 

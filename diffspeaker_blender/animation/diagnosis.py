@@ -36,9 +36,11 @@ def verify(obj: Any, applied: Applied, *, scene: Any = None) -> tuple[Finding, .
     found = [*_object_reasons(obj, key), *_key_reasons(key, record)]
     found += [*_action_reasons(obj, key, record, applied.clip)]
     bag = _bag(key, record, applied.clip)
+    found += _rivals(obj, key, record)
     if bag is not None:
         found += _curve_reasons(key, record, bag)
-        if not found and not _moves(key, record, bag, scene):
+        blocked = any(finding.blocking for finding in found)
+        if not blocked and not _moves(key, record, bag, scene):
             found.append(Finding(
                 "still",
                 f"The keys of {obj.name} are there, but something else sets its shape keys. Look "
@@ -147,6 +149,8 @@ def _action_reasons(obj: Any, key: Any, record: storage.Clip, clip: str) -> list
     data, name = key.animation_data, obj.name
     if record.nla:
         return _nla_reasons(data, key, clip) if data else [Finding("no-strip", "Its NLA is gone.")]
+    if (pushed := _pushed_down(key, record)) is not None:
+        return _strip_reasons(data, pushed)
     if data is None or data.action is None:
         return [Finding("no-action", f"{name} plays no action.",
                         "assign-action", "Play Lip-Sync")]  # fmt: skip
@@ -168,12 +172,78 @@ def _nla_reasons(data: Any, key: Any, clip: str) -> list[Finding]:
     strip = curves.clip_strip(key, clip)
     if strip is None:
         return [Finding("no-strip", "The clip's NLA strip was removed.")]
+    return _strip_reasons(data, strip)
+
+
+def _pushed_down(key: Any, record: storage.Clip) -> Any | None:
+    """Return the NLA strip from which a line's shared action plays, None where it is active."""
+    for action, holder in curves.our_actions(key):
+        if action.name == record.action and hasattr(holder, "action_frame_end"):
+            return holder
+    return None
+
+
+def _strip_reasons(data: Any, strip: Any) -> list[Finding]:
+    """Return what keeps an NLA strip from playing."""
     track = next(t for t in data.nla_tracks if any(s == strip for s in t.strips))
     alone = any(other.is_solo for other in data.nla_tracks) and not track.is_solo
     if not data.use_nla or track.mute or strip.mute or alone or _faint(strip):
         return [Finding("nla", f"The NLA track “{track.name}” is muted or another one is solo.",
                         "free-nla", "Let It Play")]  # fmt: skip
     return []
+
+
+def _rivals(obj: Any, key: Any, record: storage.Clip) -> list[Finding]:
+    """Return whose keys on the same channels play as well, and which of them are seen."""
+    data = key.animation_data
+    if data is None:
+        return []
+    mine = {curves.path_of(name) for name in record.keys if record.written.get(name)}
+    found, ours_seen = [], False
+    strips = [(track, strip) for track in data.nla_tracks for strip in track.strips]
+    for track, strip in strips:
+        if strip.action is None or track.mute or strip.mute:
+            continue
+        if curves.is_ours(strip.action):
+            ours_seen = ours_seen or strip.action.name == record.action
+            continue
+        meets = strip.frame_start <= record.span[1] and strip.frame_end >= record.span[0]
+        both = _shared(strip.action, strip, mine) if meets else []
+        if both:
+            found.append(_rivalry(obj, strip.action, both, ours_seen))
+    if data.action is not None and not curves.is_ours(data.action):
+        both = _shared(data.action, data, mine)
+        if both:
+            found.append(_rivalry(obj, data.action, both, True))
+    return found
+
+
+def _shared(action: Any, holder: Any, paths: set[str]) -> list[str]:
+    """Return the shape keys among `paths` that an action of the user's has curves for too."""
+    bag = curves.channels(action, curves.slot_of(action, holder), ensure=False)
+    held = {curve.data_path for curve in bag.fcurves if not curve.mute} if bag is not None else ()
+    return sorted(curves.key_in(path) for path in paths.intersection(held))
+
+
+def _rivalry(obj: Any, action: Any, both: list[str], theirs: bool) -> Finding:
+    """Say who is seen where an action of the user's and the lip-sync have the same channels."""
+    if theirs:
+        message = (
+            f"Your action “{action.name}” has keys on {_list(both)} too and lies above the "
+            f"lip-sync of {obj.name}, so yours are seen there. Mute those curves, or move its "
+            "strip below."
+        )
+    else:
+        message = (
+            f"Your action “{action.name}” has keys on {_list(both)} too; the lip-sync of "
+            f"{obj.name} lies above it and is seen. Nothing of yours was changed."
+        )
+    return Finding("rivals", message, blocking=theirs)
+
+
+def _list(names: list[str]) -> str:
+    more = len(names) - 2
+    return ", ".join(names) if more <= 0 else f"{names[0]}, {names[1]} and {more} more"
 
 
 def _curve_reasons(key: Any, record: storage.Clip, bag: Any) -> list[Finding]:

@@ -72,7 +72,7 @@ def write(
     if not record.nla:
         make_room(index, clip)
     bag, action, track = actions.shape_channels(
-        key, clip, nla=record.nla, name=action_name or f"{obj.name} Lip-Sync"
+        key, clip, nla=record.nla, name=action_name or f"{obj.name} Lip-Sync", own=record.action
     )
     record.nla, record.action, record.keys = bool(track), action.name, list(names)
     drivers.put(key, names, placed)
@@ -80,6 +80,8 @@ def write(
     if track:
         first, last = record.span
         actions.place_strip(key, clip, action, first - record.ease, last + record.ease)
+    else:
+        actions.stretch_strip(key, action)
     drop_unused(obj, index)
     key.update_tag()
     return Written((int(frames[0]), int(frames[-1])), total, shaped.millimetres)
@@ -340,8 +342,10 @@ def drop_unused(obj: Any, index: Index) -> int:
 def bag_of(key: Any, record: Clip, clip: str) -> Any | None:
     """Return what holds a clip's curves now, or None when its action is gone."""
     strip = actions.clip_strip(key, clip) if record.nla else None
-    for action, holder in actions.our_actions(key):
-        if strip is None or action == strip.action:
+    playing = actions.our_actions(key)
+    playing.sort(key=lambda pair: pair[0].name != record.action)  # its own one first
+    for action, holder in playing:
+        if action == strip.action if strip is not None else not action[actions.OURS]:
             return actions.channels(action, actions.slot_of(action, holder), ensure=False)
     action = bpy.data.actions.get(record.action)
     if actions.is_ours(action):
