@@ -31,6 +31,7 @@ _ROOMS = (
     "ui.lines",
     "ui.presets",
     "ui.panels",
+    "ui.face_shapes",
     "ui.menus",
     "batch.command",
 )

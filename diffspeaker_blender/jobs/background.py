@@ -26,6 +26,7 @@ class _Chore:
     """One piece of work: what it is called, how far it is, and what came of it."""
 
     name: str
+    then: Callable[[], None] | None = None
     stage: str = ""
     fraction: float = 0.0
     seconds_left: float | None = None
@@ -44,17 +45,22 @@ TICK = 0.05  # seconds between two looks
 _chore: _Chore | None = None
 
 
-def start(name: str, work: Work) -> None:
+def start(name: str, work: Work, then: Callable[[], None] | None = None) -> None:
     """Start a chore in the background; in background mode run it here and raise its error.
 
+    `then` is called on the main thread when the work is done, and says itself what came of it.
     Raises LipSyncError when another chore is under way.
     """
     global _chore  # noqa: PLW0603
     if _chore is not None:
         raise LipSyncError(f"{_chore.name} is still under way.", "Wait for it, or stop it.")
-    chore = _Chore(name)
+    chore = _Chore(name, then)
     if bpy.app.background:
-        display.say(work(chore.report, chore.stop.is_set))
+        sentence = work(chore.report, chore.stop.is_set)
+        if then is None:
+            display.say(sentence)
+        else:
+            then()
         return
     chore.thread = threading.Thread(target=_carry, args=(chore, work), daemon=True)
     chore.thread.start()
@@ -99,6 +105,8 @@ def look() -> float | None:
     _chore, status.chore = None, ""
     if chore.error is not None and not chore.stop.is_set():
         display.say(chore.error.message, chore.error.hint, "ERROR")
+    elif chore.then is not None and not chore.stop.is_set():
+        chore.then()
     else:
         display.say(chore.sentence or f"{chore.name} was stopped")
     return None
