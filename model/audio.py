@@ -217,7 +217,7 @@ def _warnings(name: str, mixed: _Mixed, rate: int) -> tuple[str, ...]:
     return tuple(found)
 
 
-def quiet_hops(samples: Array, shortest: float) -> NDArray[np.bool_]:
+def _quiet_hops(samples: Array, shortest: float) -> NDArray[np.bool_]:
     """Return for every 10 ms whether it lies in a quiet stretch of at least `shortest` seconds."""
     level = _levels(samples, RATE // 100)
     loud, floor = float(np.percentile(level, 95)), float(np.percentile(level, 10))
@@ -228,11 +228,27 @@ def quiet_hops(samples: Array, shortest: float) -> NDArray[np.bool_]:
 
 
 def pauses(samples: Array, shortest: float = 0.1) -> list[tuple[float, float]]:
-    """Return the quiet stretches (start, end) in seconds."""
-    if not len(samples):
+    """Return the stretches (start, end) in seconds of at least `shortest` in which nobody speaks.
+
+    They are what lies in the lower third of the clip's own range of levels, in decibels, so they
+    are found over a noise floor, too; where that range is narrow (music, crowds) there are none.
+    A click in a pause does not end it. Digital silence throughout is one pause.
+    """
+    hop = RATE // 100
+    if len(samples) < 10 * hop:
         return []
-    edges = np.flatnonzero(np.diff(np.pad(quiet_hops(samples, shortest), 1).astype(np.int8)))
-    return [(start / 100, stop / 100) for start, stop in edges.reshape(-1, 2)]
+    level = _levels(samples, hop)
+    if float(np.percentile(level, 95)) < 1e-3:  # -60 dBFS: nobody speaks
+        return [(0.0, len(samples) / RATE)]
+    smooth = np.convolve(np.pad(level, 2, mode="edge"), np.full(5, 0.2), "valid")
+    decibels = 20 * np.log10(np.maximum(smooth, 1e-5))
+    floor, loud = np.percentile(decibels, (5, 95))
+    floor = max(floor, loud - 50)  # digital silence is no room's
+    if loud - floor < 12:
+        return []
+    loudly = _long_runs(decibels >= floor + max(6.0, 0.3 * (loud - floor)), 7)
+    quiet = _long_runs(~loudly, round(100 * shortest))
+    return [(start / 100, stop / 100) for start, stop in _runs(quiet)]
 
 
 def gate(samples: Array, *, shortest: float = 0.35, fade: float = 0.05) -> tuple[Array, float]:
@@ -244,7 +260,7 @@ def gate(samples: Array, *, shortest: float = 0.35, fade: float = 0.05) -> tuple
     or m is much shorter and stays.
     """
     hop = RATE // 100
-    quiet = quiet_hops(samples, shortest)
+    quiet = _quiet_hops(samples, shortest)
     hops = len(quiet)
     reach = max(1, round(fade * 100))
     kernel = np.ones(2 * reach + 1) / (2 * reach + 1)
@@ -279,11 +295,16 @@ def hush(count: int) -> Array:
     return room
 
 
+def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return the runs of True as (first, behind the last)."""
+    edges = np.flatnonzero(np.diff(np.pad(flags, 1).astype(np.int8)))
+    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
+
+
 def _long_runs(flags: NDArray[np.bool_], shortest: int) -> NDArray[np.bool_]:
     """Keep only runs of True that last at least `shortest`."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
     kept = np.zeros_like(flags)
-    for start, stop in edges.reshape(-1, 2):
+    for start, stop in _runs(flags):
         if stop - start >= min(shortest, len(flags)):
             kept[start:stop] = True
     return kept

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from ..progress import Course, Progress
 from ..resampling import RATE
 from ..rig import head_files
 from .request import GenerateRequest
+from .rest import Span
 from .session import Session, device_name, model_file, out_of_memory, release
 from .windows import Sampled, sample_windows, sizes
 
@@ -50,17 +51,16 @@ def generate(
     Raises `ModelError` with one sentence, or `Cancelled`.
     """
     course = Course(progress, cancelled)
-    speech, samples, silent = _hear(request, course)
-    engine, sampled = _animate(request, session, samples, course)
-    frames, fps = _timing(request, engine, speech.duration)
-    if wants_gate(request):
-        sampled = replace(sampled, pauses=tuple(audio.pauses(speech.samples)))
+    heard = _hear(request, course)
+    engine, sampled = _animate(request, session, heard.samples, course)
+    sampled = replace(sampled, pauses=heard.pauses)
+    frames, fps = _timing(request, engine, heard.duration)
     with course.stage("Fitting the head") as tell:
         moved = sampled.to(frames, fps, request.lead)
         motion = _fit(request, session, engine, moved, fps, tell)
         tell(0.9)
     report = _report(request, engine, sampled, motion, course)
-    report |= {"duration": speech.duration, "silent_share": round(silent, 3)}
+    report |= {"duration": heard.duration, "silent_share": round(heard.silent, 3)}
     motion = motion.with_report(report)
     if request.output:
         motion.save(Path(request.output), dense=request.dense)
@@ -68,19 +68,35 @@ def generate(
     return motion
 
 
-def _hear(request: GenerateRequest, course: Course) -> tuple[audio.Speech, np.ndarray, float]:
-    """Return the speech, its samples (n,) ready for the encoder, and its share of silence."""
+class Heard(NamedTuple):
+    """A sound as the encoder takes it."""
+
+    samples: np.ndarray
+    """(n,) float32 at 16 kHz."""
+    duration: float
+    """Seconds that the result covers."""
+    silent: float
+    """Share of the time that was silenced."""
+    pauses: tuple[Span, ...]
+    """Stretches without speech, in seconds; none where pauses are to be heard as they are."""
+
+
+def _hear(request: GenerateRequest, course: Course) -> Heard:
+    """Read the sound and silence its pauses where the model wants that."""
     with course.stage("Reading the sound"):
         speech = audio.load(request.audio, request.span, course.cancelled)
         course.warnings += speech.warnings
-        samples, silent = speech.samples, 0.0
-        speech = replace(speech, samples=np.zeros(0, np.float32))  # held once, gated
+        samples, silent, duration = speech.samples, 0.0, speech.duration
+        del speech  # held once, gated
+        pauses: tuple[Span, ...] = ()
         if wants_gate(request):
+            pauses = tuple(audio.pauses(samples))
             samples, silent = audio.gate(samples)
             if silent == 1.0:  # a model that learned guidance takes digital silence for "anything"
                 samples = audio.hush(len(samples))
         missing = int(SHORTEST * RATE) - len(samples)
-        return speech, np.pad(samples, (0, missing)) if missing > 0 else samples, silent
+        samples = np.pad(samples, (0, missing)) if missing > 0 else samples
+        return Heard(samples, duration, silent, pauses)
 
 
 def wants_gate(request: GenerateRequest) -> bool:

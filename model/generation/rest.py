@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-LONGEST, SHORTEST = 1.46, 0.12  # seconds of the shortest pause that shuts, at rest 0 and 1
+LONGEST, SHORTEST = 1.70, 0.12  # seconds of the shortest pause that shuts, at rest 0 and 1
 AT_THE_ENDS = 0.5  # of that, before the first word and after the last
 SHUTTING, PARTING = 0.20, 0.16  # seconds that lips take
 MOUTH = ("jaw", "mouth", "lip", "tongue")
