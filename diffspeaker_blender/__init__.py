@@ -29,6 +29,7 @@ _ROOMS = (
     "ui.setup_operators",
     "ui.fixes",
     "ui.lines",
+    "ui.character",
     "ui.presets",
     "ui.panels",
     "ui.face_shapes",

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import bpy
 import numpy as np
 
-from ..character import drivers, head
+from ..character import detect, drivers, head
 from ..errors import Finding
 from . import actions as curves
-from . import storage
+from . import mapped, storage
 
 if TYPE_CHECKING:
     from .clips import Applied
@@ -29,6 +29,10 @@ def verify(obj: Any, applied: Applied, *, scene: Any = None) -> tuple[Finding, .
     difference. The current frame is restored.
     """
     scene = scene or bpy.context.scene
+    if detect.is_mapped(obj):
+        known = storage.read(obj).clips.get(applied.clip)
+        gone = Finding("gone", f"{obj.name} no longer carries “{applied.clip}”.")
+        return mapped.check(obj, known, scene)[1] if known else (gone,)
     key = obj.data.shape_keys
     record = storage.read(key).clips.get(applied.clip)
     if key is None or record is None:
@@ -60,8 +64,9 @@ def verify(obj: Any, applied: Applied, *, scene: Any = None) -> tuple[Finding, .
 def fix(obj: Any, name: str, *, scene: Any = None) -> None:
     """Apply the fix a Finding names, for every clip on the head."""
     key = obj.data.shape_keys
-    index = storage.read(key)
-    names = {n for clip in index.clips.values() for n in clip.keys if n in key.key_blocks}
+    index = storage.read(storage.holder(obj))
+    blocks = () if key is None else key.key_blocks
+    names = {n for clip in index.clips.values() for n in clip.keys if n in blocks}
     actions = {
         "unmute-keys": _unmute_keys,
         "unpin": lambda *_: setattr(obj, "show_only_shape_key", False),
@@ -86,7 +91,8 @@ def fix(obj: Any, name: str, *, scene: Any = None) -> None:
         obj.hide_set(False)
     else:
         head.fix(obj, name)
-    key.update_tag()
+    if key is not None:
+        key.update_tag()
 
 
 # -- looking ----------------------------------------------------------------------------------

@@ -50,6 +50,10 @@ class Result:
 
 def as_controls(motion: Motion) -> Motion:
     """Return a motion as our controls alone, without vertices. Raises MotionError without any."""
+    if motion.controls is None and {"jawOpen"} <= set(motion.names):
+        return as_controls(
+            replace(motion, controls=_as_seal(motion), control_names=motion.names, formulas=())
+        )
     if motion.controls is None:
         raise MotionError(
             "This model moves the vertices of its own head, so it cannot speak on this character.",
@@ -69,6 +73,16 @@ def as_controls(motion: Motion) -> Motion:
         opening=None,
         formulas=(),
     )
+
+
+def _as_seal(motion: Motion) -> Any:
+    """Return named weights as controls: as a shape, mouthClose grows with the jaw that it shuts."""
+    weights = motion.weights.copy()
+    if SEAL in motion.names:
+        jaw = np.maximum(weights[:, motion.names.index("jawOpen")], 1e-3)
+        column = motion.names.index(SEAL)
+        weights[:, column] = np.clip(weights[:, column] / jaw, 0.0, 1.0)
+    return weights
 
 
 # -- the verbs --------------------------------------------------------------------------------

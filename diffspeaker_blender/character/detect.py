@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import bpy
@@ -202,15 +203,23 @@ def read_mapping(obj: Any) -> Mapping | None:
     """
     if not is_mapped(obj):
         return None
+    found = _parsed(obj[STORED])
+    if found is None:
+        return None
+    rig = armature_of(obj)
+    own = {obj.name} if rig is None else {obj.name, rig.name}
+    names = {place.owner for place in found.places()}
+    if names & own and all(name in bpy.data.objects for name in names):
+        return found
+    return found.moved_to(owners(obj))
+
+
+@lru_cache(64)
+def _parsed(text: str) -> Mapping | None:
     try:
-        found = Mapping.from_json(obj[STORED])
+        return Mapping.from_json(text)
     except ValueError:
         return None
-    there = owners(obj)
-    names = {name for name, _ in there}
-    if all(place.owner in names for place in found.places()):
-        return found
-    return found.moved_to(there)
 
 
 def owners(obj: Any) -> list[tuple[str, list[tuple[str, str, str, int]]]]:

@@ -20,6 +20,7 @@ Legend: `F` frames, `C` controls, `N` shapes, `M` measures (`mouth.FEATURES`).
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -74,6 +75,30 @@ class Term:
         """Return it as one would write it: "0.5 jawOpen × (1 − mouthClose)"."""
         parts = [f"{self.gain:g} {' × '.join(self.controls)}".removeprefix("1 ")]
         return " × ".join([*parts, *(f"(1 − {name})" for name in self.unless)])
+
+
+def parse_terms(text: str) -> tuple[Term, ...]:
+    """Read what `Term.text` writes, by hand too: "0.5 jawOpen * (1 - mouthClose) + lipTuck".
+
+    Raises ValueError naming what it cannot read.
+    """
+    plain = text.replace("×", "*").replace("−", "-").replace("–", "-")
+    plain = re.sub(r"\(\s*1\s*-\s*(\w+)\s*\)", r"!\1", plain)
+    found = []
+    for part in re.findall(r"[+-]?[^+-]+", re.sub(r"(\d)e-", r"\1@", plain)):
+        words = re.findall(r"![\w]+|[\w.@]+", part.lstrip("+- "))
+        gain, controls, unless = (-1.0 if part.strip().startswith("-") else 1.0), [], []
+        for word in words:
+            if word.startswith("!"):
+                unless.append(word[1:])
+            elif re.fullmatch(r"[\d.@]+", word):
+                gain *= float(word.replace("@", "e-"))
+            else:
+                controls.append(word)
+        if not controls:
+            raise ValueError(f"“{part.strip()}” names no control")
+        found.append(Term(gain, tuple(controls), tuple(unless)))
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -170,6 +195,12 @@ class Mapping:
             )
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"this is no mapping ({error})") from error
+
+    def with_row(self, number: int, row: Row) -> Mapping:
+        """Return the mapping with another row in a place."""
+        rows = list(self.rows)
+        rows[number] = row
+        return replace(self, rows=tuple(rows))
 
     def moved_to(
         self, owners: Iterable[tuple[str, Iterable[tuple[str, str, str, int]]]]

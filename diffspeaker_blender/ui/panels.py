@@ -14,13 +14,14 @@ import blf
 import bpy
 
 from ..animation import clips
-from ..character import head
+from ..character import detect, fit, head
 from ..errors import Finding
 from ..jobs import live, plan, status
 from ..jobs.status import time_left
 from ..settings import choices, machine
 from ..sound import sources
 from ..worker.model_files import ModelFile
+from . import character as character_ui
 from .lines import draw_line
 from .preferences import draw_chore
 from .presets import DIFFSPEAKER_PT_presets
@@ -133,6 +134,21 @@ class _Lines(_Child):
         draw_line(layout, context, chosen)
 
 
+class _Character(_Child):
+    bl_label = "Character"
+    bl_options = set()
+
+    def draw(self, context: bpy.types.Context) -> None:
+        character_ui.draw(self.prepared(), context, wrapped)
+
+
+class _Mapping(_Child):
+    bl_label = "Mapping"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        character_ui.draw_mapping(self.prepared(), context)
+
+
 class _Live(_Child):
     bl_label = "Live Controls"
 
@@ -191,6 +207,14 @@ def why_not(
 def _refusal(chosen: bpy.types.Object, model: ModelFile | None) -> tuple[str, Finding | None]:
     """Return why this head is refused; looked at again only when something about it changed."""
     mesh = chosen.data
+    if detect.is_mapped(chosen):
+        if plan.need_of(model) != "any":
+            return "This model moves its own head only: choose the bundled one", None
+        return "", None
+    if not head.looks_like_head(chosen):  # it is measured when the button is pressed
+        if mesh.shape_keys is not None or detect.armature_of(chosen) is not None:
+            return "", None
+        return f"{chosen.name} cannot speak: {fit.NEEDS}", None
     counts = (len(mesh.vertices), len(mesh.edges), len(mesh.polygons), mesh.users)
     state = (chosen.mode, chosen.library, mesh.library, mesh.override_library)
     key = (chosen.name_full, mesh.name_full, *counts, *map(str, state), model and model.id)
@@ -229,6 +253,7 @@ def _draw_lacking(layout: bpy.types.UILayout, context: bpy.types.Context, lackin
 
 def _draw_no_head(layout: bpy.types.UILayout) -> None:
     column = layout.column(align=True)
+    column.operator("diffspeaker.fit_character", icon="VIEWZOOM")
     column.operator("diffspeaker.add_demo_head", icon="USER")
     column.operator("diffspeaker.import_flame_head", icon="IMPORT")
 
@@ -319,6 +344,8 @@ def _draw_fix(layout: bpy.types.UILayout, fix: str, label: str, head_name: str) 
 
 _EDITORS = (("", "VIEW_3D"), ("sequencer_", "SEQUENCE_EDITOR"))
 _PANELS = (
+    ("character", _Character),
+    ("mapping", _Mapping),
     ("performance", _Performance),
     ("lines", _Lines),
     ("live", _Live),

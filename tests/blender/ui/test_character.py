@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The panel's verbs for a character: fit, test, strengths, rows by hand, presets, undo."""
+
+from __future__ import annotations
+
+import bpy
+import pytest
+
+from diffspeaker_blender.animation import clips
+from diffspeaker_blender.character import detect
+from diffspeaker_blender.character.mapping import Term, parse_terms
+from tests.blender.character.test_mapped import build, lips_apart, talk, with_bones
+
+
+def value(obj: bpy.types.Object, key: str) -> float:
+    return obj.data.shape_keys.key_blocks[key].value
+
+
+def test_fit_says_what_was_found(addon) -> None:
+    anna = build()
+    assert bpy.ops.diffspeaker.fit_character() == {"FINISHED"}
+    assert bpy.context.scene.diffspeaker.head == anna
+    said = bpy.context.window_manager.diffspeaker.message
+    assert said.startswith("Ready to speak: ")
+    assert "lips seal, no tongue" in said
+
+
+def test_a_character_is_named_by_any_of_its_objects(addon) -> None:
+    bella = with_bones(0.0, "X")
+    bpy.ops.diffspeaker.fit_character(character="Rig")
+    assert detect.is_mapped(bella)
+    assert detect.speaker_of(bella.parent) == bella
+    group = bpy.data.collections.new("Cast")
+    bpy.context.scene.collection.children.link(group)
+    group.objects.link(bella)
+    bpy.ops.diffspeaker.fit_character(character="Cast")
+    with pytest.raises(RuntimeError, match="No character"):
+        bpy.ops.diffspeaker.fit_character(character="Nobody")
+
+
+def test_a_test_pose_goes_back(addon) -> None:
+    anna = build()
+    anna.data.shape_keys.key_blocks["jawOpen"].value = 0.05
+    bpy.ops.diffspeaker.fit_character()
+    bpy.ops.diffspeaker.test_pose(pose="AH")
+    assert value(anna, "jawOpen") == pytest.approx(0.45)
+    bpy.ops.diffspeaker.test_pose(pose="M")
+    assert value(anna, "mouthClose") > 0.2
+    bpy.ops.diffspeaker.test_pose(pose="M")
+    assert value(anna, "jawOpen") == pytest.approx(0.05)
+    assert value(anna, "mouthClose") == 0.0
+    rest = lips_apart(anna, 1)
+    bpy.ops.diffspeaker.test_pose(pose="F")
+    bpy.ops.diffspeaker.test_pose(pose="BLINK")
+    assert value(anna, "eyeBlinkLeft") == pytest.approx(1.0)
+    bpy.ops.diffspeaker.test_pose(pose="BLINK")
+    assert lips_apart(anna, 1) == pytest.approx(rest)
+
+
+def test_a_bone_goes_back_to_where_it_stood(addon) -> None:
+    bella = with_bones(0.0, "X")
+    bone = bella.parent.pose.bones["jaw"]
+    bone.rotation_mode = "XYZ"
+    bone.rotation_euler = (0.0, 0.0, 0.03)
+    bpy.ops.diffspeaker.fit_character(character="Rig")
+    bpy.ops.diffspeaker.test_pose(pose="AH")
+    assert max(abs(angle) for angle in bone.rotation_euler) > 0.1
+    bpy.ops.diffspeaker.test_pose(pose="AH")
+    assert tuple(bone.rotation_euler) == pytest.approx((0.0, 0.0, 0.03), abs=1e-5)
+
+
+def test_strength_of_a_group_rewrites_the_lines(addon) -> None:
+    anna = build()
+    bpy.ops.diffspeaker.fit_character()
+    clips.apply_motion(anna, talk(), clip="one")
+    widest = max(lips_apart(anna, frame) for frame in range(1, 26))
+    anna.diffspeaker_strengths.jaw = 0.5
+    assert max(lips_apart(anna, frame) for frame in range(1, 26)) < 0.65 * widest
+    assert detect.read_mapping(anna).strengths == {"jaw": 0.5}
+
+
+def test_a_row_by_hand(addon) -> None:
+    anna = build()
+    bpy.ops.diffspeaker.fit_character()
+    mapping = detect.read_mapping(anna)
+    row = next(k for k, r in enumerate(mapping.rows) if r.places[0].name == "mouthPucker")
+    bpy.ops.diffspeaker.edit_row(row=row, driven_by="0.5 mouthPucker + jawOpen * (1 - lipTuck)")
+    terms = detect.read_mapping(anna).rows[row].terms
+    assert terms == (Term(0.5, ("mouthPucker",)), Term(1.0, ("jawOpen",), ("lipTuck",)))
+    with pytest.raises(RuntimeError, match="names no control"):
+        bpy.ops.diffspeaker.edit_row(row=row, driven_by="0.5")
+
+
+def test_what_is_written_is_read_again() -> None:
+    for text in ("jawOpen", "0.25 jawOpen × (1 − mouthClose) × (1 − lipTuck)", "-0.5 mouthLeft",
+                 "1.2e-05 jawOpen × mouthClose"):  # fmt: skip
+        [term] = parse_terms(text)
+        assert parse_terms(term.text()) == (term,)
+
+
+def test_presets_join_by_name(addon, tmp_path) -> None:
+    anna = build()
+    bpy.ops.diffspeaker.fit_character()
+    bpy.ops.diffspeaker.edit_row(row=0, driven_by="0.77 jawOpen")
+    changed = detect.read_mapping(anna).rows[0]
+    path = tmp_path / "anna.json"
+    bpy.ops.diffspeaker.save_mapping(filepath=str(path))
+    carla = build("Carla")
+    for obj in (anna, bpy.data.objects["Anna Teeth"]):
+        bpy.data.objects.remove(obj)
+    bpy.ops.diffspeaker.fit_character(character="Carla")
+    assert detect.read_mapping(carla).rows[0].terms != changed.terms
+    bpy.ops.diffspeaker.load_mapping(filepath=str(path))
+    loaded = detect.read_mapping(carla)
+    assert loaded.rows[0].terms == changed.terms
+    assert {place.owner for place in loaded.places()} == {"Carla", "Carla Teeth"}
+    path.write_text("[1, 2]", encoding="utf-8")
+    with pytest.raises(RuntimeError, match="no mapping"):
+        bpy.ops.diffspeaker.load_mapping(filepath=str(path))
+
+
+def test_a_similar_character_takes_a_mapping_made_by_hand(addon) -> None:
+    anna = build()
+    bpy.ops.diffspeaker.fit_character()
+    bpy.ops.diffspeaker.edit_row(row=0, driven_by="0.77 jawOpen")
+    dora = build("Dora")
+    for obj in (dora, bpy.data.objects["Dora Teeth"]):
+        obj.location.x = 3.0
+    bpy.context.view_layer.update()
+    bpy.ops.diffspeaker.fit_character(character="Dora")
+    assert detect.read_mapping(dora).rows[0].terms == detect.read_mapping(anna).rows[0].terms
+
+
+def test_forgetting_leaves_nothing(addon) -> None:
+    anna = build()
+    before = set(anna.keys())
+    bpy.ops.diffspeaker.fit_character()
+    clips.apply_motion(anna, talk(), clip="one")
+    bpy.ops.diffspeaker.forget_character()
+    assert not [name for name in anna.keys() if name.startswith("diffspeaker.")]  # noqa: SIM118
+    assert before <= set(anna.keys())
+    assert not [action for action in bpy.data.actions if action.users]
+
+
+def test_a_script_generates_on_a_character_by_name(addon, line) -> None:
+    anna = build()
+    bpy.ops.diffspeaker.generate(audio=str(line), character="Anna")
+    assert detect.is_mapped(anna)
+    assert clips.clips(anna)
