@@ -34,7 +34,7 @@ from ..jobs.plan import Form, Place, Placement
 from ..motion import motion
 from ..paths import ADDON, absolute
 from ..settings import machine
-from ..sound import sources
+from ..sound import sources, strips
 from ..worker import model_files
 from ..worker.client import Worker
 from ..worker.request import SpeechRequest
@@ -372,22 +372,11 @@ def _fps(rate: float) -> tuple[int, float]:
 
 
 def _add_strip(scene: bpy.types.Scene, path: Path) -> None:
-    """Put the sound in the sequencer, on the first channel that is free and heard.
-
-    A Blender built without sound goes without it.
-    """
-    editor = scene.sequence_editor_create()
-    strips = editor.strips if hasattr(editor, "strips") else editor.sequences  # type: ignore[attr-defined]
-    taken = {strip.channel for strip in strips}
-    free = [
-        number
-        for number, channel in enumerate(editor.channels)
-        if number and number not in taken and not channel.mute
-    ]
+    """Put the sound in the sequencer; a Blender built without sound goes without it."""
     try:
-        strips.new_sound(path.stem[:60], str(path), free[0] if free else 1, int(_FRAME))
-    except (RuntimeError, ValueError) as error:
-        _say(f"The sound is not in the sequencer: {error}", sys.stderr)
+        strips.add_sound(scene, path, int(_FRAME))
+    except LipSyncError as error:
+        _say(str(error), sys.stderr)
 
 
 _commands: list[object] = []

@@ -39,6 +39,7 @@ class DIFFSPEAKER_PG_status(bpy.types.PropertyGroup):
     seconds_left: FloatProperty(name="Seconds Left", default=-1.0)
     waiting: IntProperty(name="Waiting Jobs")
     message: StringProperty(name="Last Message")
+    number: IntProperty(name="Number of the Last Message")
     hint: StringProperty(name="What To Do")
     level: EnumProperty(name="Level", items=LEVELS)
     chore: StringProperty(name="Set-Up Work")
@@ -64,6 +65,7 @@ def say(
     """Show one sentence in the panels, with the button of a finding's fix when there is one."""
     state = now()
     state.message, state.hint, state.level = message, hint, level
+    state.number += 1
     state.fix = finding.fix if finding else ""
     state.fix_label = finding.fix_label if finding else ""
     state.head = head

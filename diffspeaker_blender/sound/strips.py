@@ -14,6 +14,7 @@ from typing import Any
 
 import bpy
 
+from ..errors import AudioError
 from ..paths import absolute
 
 
@@ -51,6 +52,25 @@ def scene_curves(action: Any) -> Iterator[Any]:
         for part in layer.strips:
             for bag in part.channelbags:
                 yield from bag.fcurves
+
+
+def add_sound(scene: Any, path: Path, frame: int) -> Any:
+    """Put a sound in the sequencer, on the first channel that is free and heard; return its strip.
+
+    Raises AudioError in a Blender that was built without sound.
+    """
+    editor = scene.sequence_editor_create()
+    strips = editor.strips if hasattr(editor, "strips") else editor.sequences
+    taken = {strip.channel for strip in strips}
+    free = [
+        number
+        for number, channel in enumerate(editor.channels)
+        if number and number not in taken and not channel.mute
+    ]
+    try:
+        return strips.new_sound(path.stem[:60], str(path), free[0] if free else 1, frame)
+    except (RuntimeError, ValueError) as error:
+        raise AudioError(f"The sound cannot be put in the sequencer: {error}.") from error
 
 
 def all_strips(editor: Any) -> list[Any]:

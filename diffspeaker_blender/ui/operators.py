@@ -16,14 +16,14 @@ from bpy_extras.io_utils import ExportHelper, ImportHelper
 
 from ..animation import clips
 from ..character import demo_head, head
-from ..errors import LipSyncError
+from ..errors import AudioError, LipSyncError
 from ..export import export
 from ..jobs import live, plan, queue, status
 from ..jobs.status import refuse
 from ..paths import absolute
 from ..settings import choices, machine
 from ..settings.choices import Choices
-from ..sound import sources
+from ..sound import sources, strips
 
 
 class DIFFSPEAKER_OT_generate(Choices, bpy.types.Operator):
@@ -100,6 +100,37 @@ class DIFFSPEAKER_OT_generate(Choices, bpy.types.Operator):
         return plan.tasks(
             context, self, head_name=self.character or self.head, file=file, start=self.start_frame
         )
+
+
+class DIFFSPEAKER_OT_choose_sound(bpy.types.Operator, ImportHelper):  # type: ignore[misc]
+    """Put a sound file in the sequencer, select it, and let the head speak it"""
+
+    bl_idname = "diffspeaker.choose_sound"
+    bl_label = "Choose Sound and Generate"
+    bl_options = {"REGISTER", "UNDO"}
+
+    filter_sound: BoolProperty(default=True, options={"HIDDEN", "SKIP_SAVE"})
+    filter_movie: BoolProperty(default=True, options={"HIDDEN", "SKIP_SAVE"})
+    filter_folder: BoolProperty(default=True, options={"HIDDEN", "SKIP_SAVE"})
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        path, scene = Path(bpy.path.abspath(self.filepath)), sources.sequencer_scene(context)  # type: ignore[attr-defined]
+        try:
+            if not path.is_file():
+                raise AudioError(f"There is no sound file {path}.", "Choose another one.")
+            first = scene.sequence_editor is None or not strips.all_strips(scene.sequence_editor)
+            added = strips.add_sound(scene, path, scene.frame_start)
+        except LipSyncError as error:
+            return refuse(self, error)
+        for other in strips.all_strips(scene.sequence_editor):
+            other.select = other == added
+        if first:  # the scene's own range says nothing yet: let all of it be heard
+            scene.frame_end = max(scene.frame_end, int(strips.place(added)[1]))
+        choices.settings(context).source = "STRIPS"
+        try:
+            return bpy.ops.diffspeaker.generate("INVOKE_DEFAULT")  # type: ignore[attr-defined]
+        except RuntimeError:  # refused, and said so; the sound stays where it was put
+            return {"FINISHED"}
 
 
 class DIFFSPEAKER_OT_cancel(bpy.types.Operator):
@@ -202,6 +233,22 @@ class DIFFSPEAKER_OT_add_demo_head(bpy.types.Operator):
         context.view_layer.objects.active = added
         return {"FINISHED"}
 
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        done = self.execute(context)
+        if "FINISHED" in done:
+            _show_selected(context)
+        return done
+
+
+def _show_selected(context: bpy.types.Context) -> None:
+    """Bring what is selected into view: a head is small, and a new scene has a cube around it."""
+    for area in context.screen.areas:
+        free = area.type == "VIEW_3D" and area.spaces.active.region_3d.view_perspective != "CAMERA"
+        region = next((one for one in area.regions if one.type == "WINDOW"), None)
+        if free and region is not None:
+            with context.temp_override(area=area, region=region):
+                bpy.ops.view3d.view_selected()
+
 
 class DIFFSPEAKER_OT_import_flame_head(bpy.types.Operator, ImportHelper):  # type: ignore[misc]
     """Add your own FLAME head from the template's file; no code in it is run"""
@@ -244,6 +291,7 @@ class DIFFSPEAKER_OT_remove_result(bpy.types.Operator):
 
 _CLASSES = (
     DIFFSPEAKER_OT_generate,
+    DIFFSPEAKER_OT_choose_sound,
     DIFFSPEAKER_OT_cancel,
     DIFFSPEAKER_OT_export,
     DIFFSPEAKER_OT_add_demo_head,

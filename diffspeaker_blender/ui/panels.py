@@ -26,7 +26,9 @@ from .lines import draw_line
 from .preferences import draw_chore
 from .presets import DIFFSPEAKER_PT_presets
 
+NO_SOUND = "Select a sound strip in the sequencer, or choose a file"
 _ICONS = {"INFO": "CHECKMARK", "WARNING": "ERROR", "ERROR": "CANCEL"}
+_error: tuple[int, tuple[object, ...]] = (0, ())
 _refusals: dict[tuple[object, ...], tuple[str, Finding | None]] = {}
 
 
@@ -196,7 +198,7 @@ def why_not(
         return "Pick a head, or add the demo head", None
     settings = choices.settings(context)
     if settings.source == "STRIPS" and not sources.selected_strips(context):
-        return "Select a sound strip in the sequencer", None
+        return NO_SOUND, None
     if settings.source == "FILE" and not settings.audio_file:
         return "Choose a sound file", None
     if settings.source == "SPEAKER" and settings.speaker is None:
@@ -304,7 +306,11 @@ def _draw_button(
     row.scale_y = 1.4
     row.enabled = not reason
     row.operator_context = "INVOKE_DEFAULT"
-    row.operator("diffspeaker.generate", icon="PLAY")
+    if reason == NO_SOUND:
+        row.enabled = True
+        row.operator("diffspeaker.choose_sound", icon="FILE_SOUND")
+    else:
+        row.operator("diffspeaker.generate", icon="PLAY")
     if reason and not machine.lacking(plan.model_of(context)):
         wrapped(layout, context, reason, "INFO")
     if mend is not None and chosen is not None:
@@ -325,13 +331,30 @@ def draw_progress(layout: bpy.types.UILayout, now: status.DIFFSPEAKER_PG_status)
 def _draw_message(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     """Show the last sentence, and the button that mends what it speaks of."""
     now = status.now(context)
-    if now.busy or not now.message:
+    if now.busy or not now.message or not _still_true(context):
         return
     wrapped(layout, context, now.message, _ICONS[now.level])
     if now.hint:
         wrapped(layout, context, now.hint, "BLANK1")
     if now.fix:
         _draw_fix(layout, now.fix, now.fix_label, now.head)
+
+
+def _still_true(context: bpy.types.Context) -> bool:
+    """Return False for an error once something it may have come from was changed."""
+    global _error  # noqa: PLW0603
+    now, settings = status.now(context), choices.settings(context)
+    if now.level != "ERROR":
+        return True
+    chosen = chosen_head(context)
+    situation = (
+        settings.model, settings.source, settings.audio_file, settings.speaker,
+        *(strip.name for strip in sources.selected_strips(context)),
+        chosen and (chosen.name_full, chosen.mode), machine.get().device, machine.python(),
+    )  # fmt: skip
+    if _error[0] != now.number:
+        _error = (now.number, situation)
+    return _error[1] == situation
 
 
 def _draw_fix(layout: bpy.types.UILayout, fix: str, label: str, head_name: str) -> None:

@@ -87,8 +87,11 @@ class Session:
         light = graphs.supports(spec) and self.wanted != "torch"
         if wanted == "auto" and self.wanted != "onnx" and _torch_has_a_card():
             return "torch", devices()[0]
-        if wanted in ("auto", "cpu") and light and native.library("onnxruntime") is not None:
+        trouble = _library_trouble() if light and wanted in ("auto", "cpu") else None
+        if light and wanted in ("auto", "cpu") and trouble is None:
             return "onnx", "cpu"
+        if trouble is not None and (self.wanted == "onnx" or not native.has("torch")):
+            raise trouble
         if not native.has("torch"):
             if wanted not in ("auto", "cpu"):
                 raise DeviceError(f"The device {wanted} needs PyTorch.", NO_TORCH)
@@ -149,6 +152,17 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and "out of memory" in str(error).lower()
+
+
+def _library_trouble() -> EngineError | None:
+    """Return why the carried engine cannot be loaded here, None when it can."""
+    from ..network.engines import onnx_runtime
+
+    try:
+        onnx_runtime.library()
+    except EngineError as error:
+        return error
+    return None
 
 
 def _torch_has_a_card() -> bool:

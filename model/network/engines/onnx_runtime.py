@@ -56,7 +56,10 @@ _WINDOWS_NEEDS = (
     "Install the Microsoft Visual C++ Redistributable 2015-2022, version 14.40 or newer, "
     "then restart Blender."
 )
-_OTHERS_NEED = "Install the extension's zip for this system, or a runtime in the preferences."
+_OTHERS_NEED = (
+    "Install the zip for this system (macOS 13 or newer, Linux with glibc 2.28 or newer), or "
+    "PyTorch in the preferences."
+)
 
 Pointer: TypeAlias = ctypes.c_void_p
 Size: TypeAlias = ctypes.c_size_t

@@ -127,10 +127,14 @@ def test_where_nothing_can_run_a_model_one_sentence_says_what_to_do(monkeypatch)
     """No library, no torch: the user learns what to install."""
     monkeypatch.setattr(native, "library", lambda name: None)
     monkeypatch.setattr(native, "has", lambda package: False)
-    with pytest.raises(EngineError, match=r"needs PyTorch.*runtime"):
+    onnx_runtime.library.cache_clear()
+    with pytest.raises(EngineError, match=r"engine that speaks is missing.*PyTorch"):
         Session().load("bundled")
+    with pytest.raises(EngineError, match=r"tiny vertices needs PyTorch.*runtime"):
+        Session().choose(tiny.spec())
     with pytest.raises(DeviceError, match=r"cuda needs PyTorch"):
         Session().load("bundled", "cuda")
+    onnx_runtime.library.cache_clear()
 
 
 def test_a_model_of_vertices_is_given_to_torch():
@@ -248,3 +252,11 @@ def test_an_engine_of_a_built_network_is_the_same_network(tmp_path):
     np.testing.assert_array_equal(
         one.listen(sound, 15, UNWATCHED), other.listen(sound, 15, UNWATCHED)
     )
+
+
+def test_where_the_engine_cannot_be_loaded_torch_takes_over(monkeypatch):
+    """A library that fails is no reason to be silent where PyTorch is installed."""
+    monkeypatch.setattr(native, "library", lambda name: None)
+    onnx_runtime.library.cache_clear()
+    assert Session().choose(tensors.read_spec(BUNDLED)) == ("torch", "cpu")
+    onnx_runtime.library.cache_clear()
