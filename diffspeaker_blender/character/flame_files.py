@@ -37,7 +37,8 @@ def read(path: str | Path) -> HeadFile:
             "Choose a .ply, .obj, .pkl or .npz file.",
         )
     try:
-        found = reader[path.suffix.lower()](path)
+        with np.errstate(over="ignore", invalid="ignore"):  # numbers too large are refused below
+            found = reader[path.suffix.lower()](path)
     except OSError as error:
         raise HeadError(f"{path.name} cannot be read: {error.strerror or error}.") from error
     except HeadError:

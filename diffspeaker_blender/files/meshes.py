@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 LARGEST = 256 * 2**20  # bytes; a head of a million vertices has a fifth of that
 MOST = 2_000_000  # vertices, rows with lists, corners of a face
 _LONGEST_LINE = 2**20
+_MOST_LINES = 4 * MOST
 _TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1",
     "short": "i2", "int16": "i2", "ushort": "u2", "uint16": "u2",
@@ -101,18 +102,21 @@ def read_obj(path: Path) -> tuple[Floats, Integers]:
 
 def _lines(data: bytes) -> Iterator[bytes]:
     """Yield the lines of a text, joined where a backslash ends one."""
-    held = b""
+    held, length = list[bytes](), 0
     text = data if b"\n" in data else data.replace(b"\r", b"\n")
-    for line in io.BytesIO(text):
-        if len(held) + len(line) > _LONGEST_LINE:
+    for number, line in enumerate(io.BytesIO(text)):
+        if number > _MOST_LINES:
+            raise ValueError("it has too many lines")
+        length += len(line)
+        if length > _LONGEST_LINE:
             raise ValueError("a line is too long")
         bare = line.rstrip(b"\r\n")
         if bare.endswith(b"\\"):
-            held += bare[:-1] + b" "
+            held.append(bare[:-1])
             continue
-        yield held + bare
-        held = b""
-    yield held
+        yield b" ".join([*held, bare]) if held else bare
+        held, length = [], 0
+    yield b" ".join(held)
 
 
 def _index(word: bytes, count: int) -> int:
@@ -241,7 +245,8 @@ def _read_binary(
             raise ValueError("the file ends too early")
         if element.name == "vertex":
             rows = np.frombuffer(data, row, element.count, start)
-            points = [rows[f"{column}"].astype(np.float64) for column in _columns(element)]
+            with np.errstate(invalid="ignore"):  # what is no number is for the caller to refuse
+                points = [rows[f"{column}"].astype(np.float64) for column in _columns(element)]
             mesh.points.frombytes(np.stack(points, axis=1).tobytes())
         start += row.itemsize * element.count
     return _found(mesh)

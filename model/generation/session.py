@@ -106,7 +106,10 @@ def open_model(path: Path, kind: str, device: str) -> Engine:
     if kind == "onnx":
         from ..network.engines.onnx_engine import OnnxEngine
 
-        return OnnxEngine.load(path)
+        try:
+            return OnnxEngine.load(path)
+        except (KeyError, IndexError, TypeError, ValueError, ArithmeticError) as error:
+            raise CheckpointError(f"{path.name} does not fit its description ({error}).") from error
     from ..network.engines.torch_engine import TorchEngine
 
     return TorchEngine.load(path, device)

@@ -130,8 +130,13 @@ def check(spec: ModelSpec, tensors: Mapping[str, Tensor], name: str = "The model
 
 def expected_shapes(spec: ModelSpec) -> dict[str, torch.Size]:
     """Return every key and shape that the network of a description has, without memory for it."""
-    with torch.device("meta"):
-        network = DiffSpeaker(spec)
+    try:
+        with torch.device("meta"):
+            network = DiffSpeaker(spec)
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        raise CheckpointError(
+            f"The model's description cannot be built ({type(error).__name__}: {str(error)[:100]})."
+        ) from error
     return {key: tensor.shape for key, tensor in network.state_dict().items()}
 
 

@@ -75,7 +75,8 @@ def read(path: str | Path) -> Face:
         raise FaceError(f"There is no head file {path}.", hint="Choose another file.")
     try:
         vertices, triangles = reader(path)
-        return _checked(vertices, triangles, path.name)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return _checked(vertices, triangles, path.name)
     except (OSError, ValueError, KeyError, MemoryError) as error:
         raise FaceError(
             f"{path.name} is not a readable head mesh ({error}).", hint="Export it again."

@@ -468,3 +468,18 @@ def test_wrong_input_is_refused() -> None:
         Rig(np.zeros((10, 3)), np.zeros((1, 3), dtype=int))
     with pytest.raises(ValueError, match="55"):
         head("demo")[2].evaluate(np.zeros((3, 52)))
+
+
+def test_a_long_clip_holds_its_bound_with_few_frames_held(monkeypatch):
+    """Details found on the frames that need them most serve all the others, within tolerance."""
+    from model.rig import fitting, head_files
+
+    face = head_files.read("demo")
+    rig = Rig(face.vertices, face.triangles)
+    controls = np.random.default_rng(5).random((600, len(CONTROLS))).astype(np.float32) ** 3
+    whole = rig.fit(controls, tolerance=0.4e-3)
+    monkeypatch.setattr(fitting, "HELD", 60)
+    part = rig.fit(controls, tolerance=0.4e-3)
+    assert len(part.errors) == len(controls)
+    assert part.errors.max() <= 0.4e-3 * 1.001 and whole.errors.max() <= 0.4e-3 * 1.001
+    assert len(part.names) < 1.5 * len(whole.names)
