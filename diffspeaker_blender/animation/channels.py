@@ -160,12 +160,19 @@ def stand(bone: Any) -> dict[str, Any]:
 
 
 def write(
-    curves: list[tuple[Channel, Any]], *, name: str, nla: bool, former: Iterable[Any] = ()
+    curves: list[tuple[Channel, Any]],
+    *,
+    name: str,
+    nla: bool,
+    former: Iterable[Any] = (),
+    ours: Iterable[str] = (),
 ) -> list[str]:
     """Put keys (n, 3) on channels, as `motion.sparse` has them; return the names of the actions.
 
     What of ours was there before is replaced, on datablocks that have no curve any more (`former`)
     it is taken away. nla: on an NLA track even where a datablock has no action of its own.
+    ours: channels, by name, that we wrote before; whatever else was keyed since in our actions is
+    the user's and stays where it is.
     Raises HeadError, before anything is changed, where a datablock cannot be animated.
     """
     owners = list(dict.fromkeys(channel.owner for channel, _ in curves))
@@ -175,13 +182,11 @@ def write(
             f"{linked.name} is linked from another file, so it cannot be animated here.",
             "Make a library override of the character (Object > Library Override > Make).",
         )
-    for owner in former:
-        if owner not in owners:
-            clear(owner)
-    for owner in owners:
-        clear(owner)
+    known = {*ours, *(channel.name for channel, _ in curves)}
+    for owner in dict.fromkeys((*former, *owners)):
+        clear(owner, known)
     found: list[str] = []
-    shared: Any = None
+    shared: Any = next((a for owner in owners for a, _ in _mine(owner)), None)
     for owner in owners:
         mine = [pair for pair in curves if pair[0].owner == owner]
         shared = _write_owner(owner, mine, shared, f"{name} Lip-Sync", nla)
@@ -194,9 +199,12 @@ def _write_owner(
 ) -> Any:
     """Write one datablock's curves: in a slot of the shared action where actions have slots."""
     data = owner.animation_data or owner.animation_data_create()
-    if shared is not None and hasattr(shared, "slots"):
+    kept = next(iter(_mine(owner)), None)
+    if kept is not None:  # the user has keyed something else in it
+        own, slot = kept[0], actions.slot_of(*kept)
+    elif shared is not None and hasattr(shared, "slots"):
         own = shared
-        slot: Any = own.slots.new(id_type=owner.id_type, name=owner.name)
+        slot = own.slots.new(id_type=owner.id_type, name=owner.name)
     else:
         own = actions.new_action(owner, name, MAPPED)
         slot = own.slots[0] if hasattr(own, "slots") else None
@@ -206,7 +214,9 @@ def _write_owner(
         curve = bag.fcurves.new(channel.path, index=channel.index)
         curve.group = actions.group_in(bag, GROUPED.get(channel.group, OTHER))
         actions.fill(curve, actions.columns_of(np.asarray(keys, np.float32), _NONE))
-    if data.action is None and not nla:
+    if kept is not None and kept[1] == data:
+        pass
+    elif data.action is None and not nla:
         data.action = own
         if slot is not None:
             data.action_slot = slot
@@ -234,10 +244,27 @@ def _widen(channel: Channel, keys: Any) -> None:
         block.slider_min = max(least, -10.0)
 
 
-def clear(owner: Any) -> None:
-    """Take our action of a mapped character off a datablock; the user's own actions stay."""
+def _mine(owner: Any) -> list[tuple[Any, Any]]:
+    """Return our (action, holder) of a mapped character on a datablock."""
+    return [pair for pair in actions.our_actions(owner) if pair[0][actions.OURS] == MAPPED]
+
+
+def clear(owner: Any, ours: set[str]) -> None:
+    """Take our curves of a mapped character off a datablock, and their action with the last.
+
+    ours: names of our channels; whatever else is in our action, the user keyed. Actions of the
+    user's stay.
+    """
     data = owner.animation_data
     if data is None:
+        return
+    left = False
+    for bag in list(bags(owner)):
+        for curve in list(bag.fcurves):
+            if Channel(owner, curve.data_path, curve.array_index).name in ours:
+                bag.fcurves.remove(curve)
+        left = left or len(bag.fcurves) > 0
+    if left:
         return
     mine = [action for action, _ in actions.our_actions(owner) if action[actions.OURS] == MAPPED]
     if data.action is not None and data.action in mine:

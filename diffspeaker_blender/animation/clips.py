@@ -189,7 +189,7 @@ def _again(
     """Write a line again with some of its record changed; hand edits stay unless `bare`."""
     if detect.is_mapped(obj):
         scene = scene or bpy.context.scene
-        return _of_mapped(obj, mapped.again(obj, clip, scene, above=above, **changes))
+        return _of_mapped(obj, mapped.again(obj, clip, scene, bare=bare, above=above, **changes))
     key, scene = obj.data.shape_keys, scene or bpy.context.scene
     index = storage.read(key)
     record = index.clips.get(clip)
@@ -351,7 +351,7 @@ def load_stored(obj: Any, clip: str) -> tuple[Motion, Adjustments] | None:
 def edited(obj: Any, clip: str) -> tuple[str, ...]:
     """Return the shape keys of a line whose curves are not as generated, but changed by hand."""
     if detect.is_mapped(obj):
-        return ()
+        return mapped.edited(obj, clip)
     key = _existing_key(obj)
     index = storage.read(key)
     return edits.edited(key, index, clip) if clip in index.clips else ()

@@ -19,10 +19,11 @@ from ..character.mapping import SEAL, TUCK, Mapping, Place
 from ..errors import Finding, HeadError, MotionError
 from ..motion import adjust
 from ..motion import motion as motions
+from ..motion.edits import Edits
 from ..motion.motion import Adjustments, Motion, scene_frames
 from ..motion.sparse import Fitter, Wishes
 from ..sound.sources import scene_fps
-from . import actions, channels, shape_keys, storage, takes
+from . import actions, channels, edits, mapped_edits, shape_keys, storage, takes
 from .channels import Channel
 from .storage import Clip, Index
 from .takes import Spoken
@@ -100,9 +101,10 @@ def apply(
 
     record: the line's place and form. Raises HeadError and MotionError, before anything is changed.
     """
-    require(obj)
+    mapping = require(obj)
     motion = as_controls(motion)
     index = storage.read(obj)
+    mapped_edits.keep(obj, index, _owners(mapping), scene_fps(scene))
     former = index.clips.get(clip)
     if former is not None:
         record = replace(
@@ -123,14 +125,22 @@ def apply(
     return _written(obj, index, clip, scene)
 
 
-def again(obj: Any, clip: str, scene: Any, *, above: bool = False, **changes: Any) -> Result:
-    """Write a line again with some of its record changed. Raises HeadError, MotionError."""
-    require(obj)
+def again(
+    obj: Any, clip: str, scene: Any, *, bare: bool = False, above: bool = False, **changes: Any
+) -> Result:
+    """Write a line again with some of its record changed; hand edits stay unless `bare`.
+
+    Raises HeadError, MotionError.
+    """
+    mapping = require(obj)
     index = storage.read(obj)
     record = index.clips.get(clip)
     place = changes.get("shown", record.shown if record else 0)
     if record is None or storage.get_motion(obj, record, place) is None:
         raise MotionError(f"“{clip}” has no stored motion on {obj.name}.", "Generate it again.")
+    mapped_edits.keep(obj, index, _owners(mapping), scene_fps(scene))
+    if bare:
+        storage.put_edits(obj, record.take, Edits())
     for name, value in changes.items():
         setattr(record, name, value)
     if above:
@@ -141,12 +151,33 @@ def again(obj: Any, clip: str, scene: Any, *, above: bool = False, **changes: An
 def remove(obj: Any, clip: str, scene: Any) -> int:
     """Take one line away, or all with ""; return how many lines went."""
     index = storage.read(obj)
+    mapped_edits.keep(obj, index, _owners(require(obj)), scene_fps(scene))
     gone = [name for name in index.clips if not clip or name == clip]
     for name in gone:
         del index.clips[name]
     refresh(obj, index, scene)
     storage.write(obj, index)
     return len(gone)
+
+
+def edited(obj: Any, clip: str) -> tuple[str, ...]:
+    """Return the channels of a line that bear hand edits, as people name them."""
+    record = storage.read(obj).clips.get(clip)
+    if record is None:
+        return ()
+    found = mapped_edits.curves_of(_owners(require(obj)))
+    names = {
+        *mapped_edits.changed(obj, record, found),
+        *storage.get_edits(obj, record.take).moved(),
+    }
+    paths = [name.split("|")[2] for name in sorted(names)]
+    return tuple(actions.key_in(path) or path for path in paths)
+
+
+def layer_of(obj: Any, clip: str, fps: float) -> Edits:
+    """Return all hand edits over the shown take of a line."""
+    record = storage.read(obj).clips[clip]
+    return mapped_edits.layer_of(obj, record, mapped_edits.curves_of(_owners(require(obj))), fps)
 
 
 def _written(obj: Any, index: Index, clip: str, scene: Any) -> Result:
@@ -196,15 +227,23 @@ def refresh(obj: Any, index: Index, scene: Any) -> int:
     keyed: dict[Channel, list[Any]] = {}
     for record, frames, shut, found in parts:
         curves = channels.curves_of(found, mapping.bases, mapping.groups())
-        for channel, keys in _line_keys(obj, mapping, record, frames, shut, curves):
+        layer = storage.get_edits(obj, record.take)
+        curves = mapped_edits.over(record, layer, frames, fps, curves)
+        times = edits.seconds(record, np.asarray(frames, np.float64), fps)
+        pinned = layer.pinned(tuple(channel.name for channel, _ in curves), times)
+        for channel, keys in _line_keys(obj, record, frames, (shut, pinned), curves):
             keyed.setdefault(channel, []).append(_eased(record, keys, rest[channel.name]))
     curves = _worth([(channel, _joined(keys)) for channel, keys in keyed.items()], rest)
     nla = any(record.nla for record in index.clips.values())
     were = {name for owner in _owners(mapping) for name in channels.written(owner)}
-    written = channels.write(curves, name=obj.name, nla=nla, former=_owners(mapping))
+    ours = {*index.keys, *(name for record in index.clips.values() for name in record.keys)}
+    owners = _owners(mapping)
+    written = channels.write(curves, name=obj.name, nla=nla, former=owners, ours=ours)
+    index.keys = {channel.name: [] for channel, _ in curves}
     for record in index.clips.values():
         record.action = written[0] if written else ""
         record.keys = [channel.name for channel, _ in curves]
+    mapped_edits.remember(obj, index, owners)
     _to_rest(mapping, rest, were - {channel.name for channel, _ in curves})
     return sum(len(keys) for _, keys in curves)
 
@@ -258,9 +297,13 @@ def _by_name(mapping: Mapping, found: list[tuple[Place, Any]]) -> list[tuple[str
 
 
 def _line_keys(
-    obj: Any, mapping: Mapping, record: Clip, frames: Any, shut: Any, curves: list[Any]
+    obj: Any, record: Clip, frames: Any, held: tuple[Any, Any], curves: list[Any]
 ) -> list[tuple[Channel, Any]]:
-    """Return keys (n, 3) of each channel of a line: few within its tolerance, or one a frame."""
+    """Return keys (n, 3) of each channel of a line: few within its tolerance, or one a frame.
+
+    held: how shut the lips are (F,), and where a channel bears a key set by hand (F, C).
+    """
+    shut, pinned = held
     table = np.stack([values for _, values in curves], 1).astype(np.float64)
     if record.tolerance <= 0 or len(frames) < 3:
         straight = np.full(len(frames), np.nan)
@@ -273,6 +316,7 @@ def _line_keys(
     wishes = Wishes.none(len(frames), len(moving))
     for first, last in motions.closed_runs(np.asarray(shut, np.float32)):
         wishes.pinned[[first, last]] = True
+    wishes.pinned[pinned[:, moving]] = True
     together: dict[tuple[Any, str], list[int]] = {}
     for place, k in enumerate(moving):
         channel = curves[k][0]

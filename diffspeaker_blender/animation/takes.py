@@ -77,7 +77,7 @@ def _carry(key: Any, record: Clip, take: Take, spoken: Spoken) -> None:
 
 def meant(name: str) -> bool:
     """Return whether a shape has a meaning of its own, the same in every take."""
-    return gain(name, Adjustments()) is not None
+    return "|" in name or gain(name, Adjustments()) is not None  # or a mapped character's channel
 
 
 def label(record: Clip, place: int) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from ..animation import edits, storage, takes
+from ..animation import edits, mapped, storage, takes
 from ..animation.storage import Clip, Source
 from ..animation.takes import Spoken
 from ..character import detect, head
@@ -292,10 +292,11 @@ def live_of(record: Clip | None, intensity: float) -> Adjustments:
 def layer_over(target: Any, clip: str, scene: Any, forget: tuple[float, float] | None) -> Edits:
     """Return the hand edits of a line that a new take keeps."""
     if detect.is_mapped(target):
-        return NO_EDITS
-    key = target.data.shape_keys
-    index = storage.read(key)
-    layer = edits.lift(key, index, clip, scene_fps(scene), head.millimetres(target, scene))
+        layer = mapped.layer_of(target, clip, scene_fps(scene))
+    else:
+        key = target.data.shape_keys
+        index = storage.read(key)
+        layer = edits.lift(key, index, clip, scene_fps(scene), head.millimetres(target, scene))
     layer = layer.outside(*forget) if forget else layer
     return layer.of(name for name in layer.names if takes.meant(name))
 

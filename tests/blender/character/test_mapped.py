@@ -298,3 +298,81 @@ def test_properties_that_drive_the_face_are_its_controls(addon) -> None:
     rest = lips_apart(bella, -50)
     assert max(lips_apart(bella, frame) for frame in range(1, 26)) > rest + 0.008
     assert lips_apart(bella, 7) == pytest.approx(rest, abs=5e-4)
+
+
+def channel_curve(owner: bpy.types.ID, path: str) -> object:
+    from diffspeaker_blender.animation import channels
+
+    return next(c for bag in channels.bags(owner) for c in bag.fcurves if c.data_path == path)
+
+
+def shown(curve: object, frames: range) -> np.ndarray:
+    return np.array([curve.evaluate(frame) for frame in frames])  # type: ignore[attr-defined]
+
+
+def test_hand_edits_survive_on_any_character(addon) -> None:
+    """Sliders, another take, another line, moving: the edit stays, scaled and in its place."""
+    from dataclasses import replace
+
+    from diffspeaker_blender.animation import storage
+    from diffspeaker_blender.motion.motion import Adjustments
+
+    anna = build()
+    fit.fit(anna)
+    clips.apply_motion(anna, talk(), clip="one", start_frame=10.0)
+    key = anna.data.shape_keys
+    jaw = 'key_blocks["jawOpen"].value'
+    frames = range(10, 33)
+    assert clips.edited(anna, "one") == ()
+    before = shown(channel_curve(key, jaw), frames)
+    curve = channel_curve(key, jaw)
+    for frame, value in ((20, 0.9), (21, 0.8)):
+        curve.keyframe_points.insert(frame, value)  # type: ignore[attr-defined]
+    curve.update()  # type: ignore[attr-defined]
+    change = shown(curve, frames) - before
+    assert clips.edited(anna, "one") == ("jawOpen",)
+    clips.apply_motion(anna, talk(), clip="two", start_frame=100.0)
+    assert np.allclose(shown(channel_curve(key, jaw), frames), before + change, atol=2e-3)
+    clips.adjust_clip(anna, "one", Adjustments(intensity=0.5))
+    clips.adjust_clip(anna, "one", Adjustments())
+    assert np.allclose(shown(channel_curve(key, jaw), frames), before + change, atol=2e-3)
+    soft = replace(talk(), weights=talk().weights * 0.5, controls=talk().controls * 0.5)
+    clips.apply_motion(anna, soft, clip="one", start_frame=10.0)
+    edited = shown(channel_curve(key, jaw), frames)
+    clips.drop_edits(anna, "one")
+    assert np.allclose(edited - shown(channel_curve(key, jaw), frames), change, atol=2e-3)
+    assert clips.edited(anna, "one") == ()
+    clips.show_take(anna, "one", 0)
+    assert clips.edited(anna, "one") == ("jawOpen",)
+    source = storage.read(anna).clips["one"].source
+    clips.place_clip(anna, "one", start_frame=40.0, speed=1.0, cut=None, source=source)
+    there = shown(channel_curve(key, jaw), range(40, 63))
+    assert np.allclose(there, before + change, atol=2e-3)
+
+
+def test_what_the_user_keys_in_our_action_stays(addon) -> None:
+    """A body animated while our action is the active one is nobody's to throw away."""
+    anna = build()
+    fit.fit(anna)
+    clips.apply_motion(anna, talk(), clip="one")
+    add_key(anna, "Belly", np.zeros((len(anna.data.vertices), 3)))
+    key = anna.data.shape_keys
+    for frame, value in ((1, 0.2), (20, 0.7)):
+        key.key_blocks["Belly"].value = value
+        key.key_blocks["Belly"].keyframe_insert("value", frame=frame)
+    path = 'key_blocks["Belly"].value'
+
+    def kept() -> bool:
+        curve = channel_curve(key, path)
+        return [round(p.co.y, 3) for p in curve.keyframe_points] == [0.2, 0.7]  # type: ignore[attr-defined]
+
+    assert kept()
+    clips.apply_motion(anna, talk(), clip="two", start_frame=60.0)
+    assert kept()
+    assert max(lips_apart(anna, frame) for frame in range(60, 84)) > 0.01
+    clips.remove_motion(anna)
+    assert kept()
+    assert max(lips_apart(anna, frame) for frame in range(1, 84)) < lips_apart(anna, -50) + 1e-4
+    clips.apply_motion(anna, talk(), clip="one")
+    assert kept()
+    assert max(lips_apart(anna, frame) for frame in range(1, 24)) > 0.01
