@@ -94,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--fps", type=_frame_rate, default=0.0, help="1 to 1000; 0 takes the head file's"
     )
+    parser.add_argument("--arkit", action="store_true", help="export ARKit's 52 shapes alone")
     parser.add_argument("--device", default="", help="auto, cpu, cuda or mps")
     parser.add_argument(
         "--with-audio", action="store_true", help="write the sound beside each file"
@@ -334,7 +335,12 @@ class _Run:
             bpy.ops.wm.save_as_mainfile(filepath=str(line.output), compress=True)
             return
         sound = clip if self.given.with_audio else None
-        export.export([bpy.data.objects[placed.head]], line.output, with_audio=sound)
+        export.export(
+            [bpy.data.objects[placed.head]],
+            line.output,
+            with_audio=sound,
+            arkit=self.given.arkit,
+        )
 
     def _fail(self, line: Line, error: Exception, **more: object) -> None:
         """Note why a line failed; what nobody foresaw goes to the log as well."""
@@ -356,7 +362,7 @@ def _say(text: str, stream: Any = None) -> None:
         print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
 
 
-_WRITTEN = ("object", "keys", "thin", "intensity", "fps", "with_audio")
+_WRITTEN = ("object", "keys", "thin", "intensity", "fps", "with_audio", "arkit")
 
 
 def _version() -> str:

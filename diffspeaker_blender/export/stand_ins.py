@@ -305,6 +305,9 @@ def _rebake(twin: Any, baked: Baked, first: int, mirrored: list[str], made: list
         minus = twin.shape_key_add(name=f"{name}.minus", from_mix=False)
         minus.value = 0.0
         minus.points.foreach_set("co", 2 * basis - points)
+    for block in list(key.key_blocks[1:]):
+        if block.name not in baked.names:  # left out of the file
+            twin.shape_key_remove(block)
     twin.active_shape_key_index = 0
     for block in key.key_blocks:
         block.mute = False

@@ -294,6 +294,14 @@ class DIFFSPEAKER_PG_settings(Choices, bpy.types.PropertyGroup):
             ("JSON", "Curves (.json)", "The same as CSV, with fps and names"),
         ),
     )
+    export_shapes: EnumProperty(
+        name="Shapes",
+        description="Which shape keys the file has; drivers are baked, as these formats have none",
+        items=(
+            ("ALL", "All That Moves", "Every shape key, correctives too: what is seen in Blender"),
+            ("ARKIT", "ARKit Only", "The 52 shapes that engines know, as near as they come"),
+        ),
+    )
     export_audio: BoolProperty(
         name="Sound Beside It",
         description="Write the sound of the line as a .wav with the same name",

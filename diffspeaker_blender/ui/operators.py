@@ -199,6 +199,7 @@ class DIFFSPEAKER_OT_export(bpy.types.Operator, ExportHelper):
                 path,
                 with_audio=sound,
                 nonnegative=self.nonnegative,
+                arkit=settings.export_shapes == "ARKIT",
                 scene=sources.sequencer_scene(context),
             )
         except LipSyncError as error:

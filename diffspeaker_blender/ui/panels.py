@@ -176,6 +176,7 @@ class _Export(_Child):
     def draw(self, context: bpy.types.Context) -> None:
         layout, settings = self.prepared(), choices.settings(context)
         layout.prop(settings, "export_format")
+        layout.prop(settings, "export_shapes")
         layout.prop(settings, "export_audio")
         layout.operator("diffspeaker.export", icon="EXPORT")
 

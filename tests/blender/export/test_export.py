@@ -181,6 +181,45 @@ def test_negative_weights_can_be_avoided(grid: SimpleNamespace, tmp_path: Path) 
         assert farthest(shown, evaluated(grid.object, frame)) < CLOSE
 
 
+@pytest.mark.parametrize("suffix", [".glb", ".fbx", ".usd"])
+@pytest.mark.parametrize("arkit", [False, True])
+def test_drivers_are_baked_and_arkit_alone_is_a_choice(
+    grid: SimpleNamespace, tmp_path: Path, suffix: str, arkit: bool
+) -> None:
+    """Formats without drivers show what they drove; ARKit's shapes alone come near, and say so."""
+    if suffix == ".usd" and not bpy.app.build_options.usd:
+        pytest.skip("built without USD")
+    bpy.context.scene.render.fps = 30
+    motion = talking(1, 60, vertices=600)
+    bump = motion.shapes[:1] * np.float32(0.3)
+    motion = replace(
+        motion,
+        weights=np.c_[motion.weights, np.zeros(60, np.float32)],
+        shapes=np.concatenate([motion.shapes, bump]),
+        names=(*motion.names, "jawOpen.half"),
+        formulas=(*("" for _ in motion.names), "4*jawOpen*(1-jawOpen)"),
+        controls=None,
+    )
+    clips.apply_motion(grid.object, motion, clip="line", start_frame=11)
+    before = state()
+    path = tmp_path / f"head{suffix}"
+    report = export.export([grid.object], path, arkit=arkit, nonnegative=True)
+    assert state() == before
+    wanted = [evaluated(grid.object, frame) for frame in FRAMES if frame < 70]
+    turned = np.array(grid.object.matrix_world)
+    obj = reimport(path)
+    names = set(obj.data.shape_keys.key_blocks.keys())
+    assert ("jawOpen.half" in names or "jawOpen_half" in names) is not arkit and "jawOpen" in names
+    shift = -11 if suffix == ".glb" else 0
+    limit = 1e-5
+    if arkit:
+        assert "ARKit" in report.remarks[0]
+        limit = float(report.remarks[0].split(", ")[1].split(" mm")[0]) * 1e-3 + 2e-4
+        assert limit < 4e-3, "a third of the jaw's shape can be said with the jaw"
+    for frame, points in zip((f for f in FRAMES if f < 70), wanted, strict=True):
+        assert farthest(world(obj, frame + shift), points @ turned[:3, :3].T) < limit
+
+
 def driven_part(grid: SimpleNamespace) -> bpy.types.Object:
     """Hang teeth on the head whose key follows its jaw, as the demo head's do."""
     mesh = bpy.data.meshes.new("Teeth")
