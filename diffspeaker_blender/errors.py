@@ -2,6 +2,7 @@
 
 LipSyncError            base: everything the extension raises on purpose
 ├── AudioError          the strip, file or speaker cannot be heard
+│   └── SilentError     it is muted, turned down to nothing, or shorter than a frame
 ├── HeadError           the mesh cannot be animated as it is
 ├── MotionError         the motion file does not fit or is damaged
 ├── ExportError         the file could not be written, or lost the animation
@@ -29,6 +30,10 @@ class LipSyncError(Exception):
 
 class AudioError(LipSyncError):
     """The chosen strip, file or speaker gives no sound that could be animated."""
+
+
+class SilentError(AudioError):
+    """Nothing is heard of a strip, on purpose: beside others it is passed over."""
 
 
 class HeadError(LipSyncError):

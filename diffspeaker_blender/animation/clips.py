@@ -335,6 +335,12 @@ def clips(obj: Any) -> tuple[str, ...]:
     return tuple(sorted(found, key=lambda name: found[name].span[0]))
 
 
+def keys_of(obj: Any) -> frozenset[str]:
+    """Return the shape keys that clips of ours drive, or that we made."""
+    index = storage.read(_existing_key(obj))
+    return frozenset((*index.keys, *(name for clip in index.clips.values() for name in clip.keys)))
+
+
 def stored_clip(obj: Any, clip: str) -> Clip | None:
     """Return what is known about a clip: its place, mode, keys and action."""
     return storage.read(_existing_key(obj)).clips.get(clip)

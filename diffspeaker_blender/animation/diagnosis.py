@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import bpy
 import numpy as np
 
+from .. import scenes
 from ..character import detect, drivers, head
 from ..errors import Finding
 from . import actions as curves
@@ -29,27 +32,23 @@ def verify(obj: Any, applied: Applied, *, scene: Any = None) -> tuple[Finding, .
     difference. The current frame is restored.
     """
     scene = scene or bpy.context.scene
+    shown = scenes.scene_of(obj, scene) or scene  # the sequencer's scene may be another
     if detect.is_mapped(obj):
         known = storage.read(obj).clips.get(applied.clip)
         gone = Finding("gone", f"{obj.name} no longer carries “{applied.clip}”.")
-        return mapped.check(obj, known, scene)[1] if known else (gone,)
+        return mapped.check(obj, known, shown)[1] if known else (gone,)
     key = obj.data.shape_keys
     record = storage.read(key).clips.get(applied.clip)
     if key is None or record is None:
         return (Finding("gone", f"{obj.name} no longer carries “{applied.clip}”."),)
-    found = [*_object_reasons(obj, key), *_key_reasons(key, record)]
+    found = [*_object_reasons(obj, key, scenes.layer_of(shown, obj)), *_key_reasons(key, record)]
     found += [*_action_reasons(obj, key, record, applied.clip)]
     bag = _bag(key, record, applied.clip)
     found += _rivals(obj, key, record)
     if bag is not None:
         found += _curve_reasons(key, record, bag)
-        blocked = any(finding.blocking for finding in found)
-        if not blocked and not _moves(key, record, bag, scene):
-            found.append(Finding(
-                "still",
-                f"The keys of {obj.name} are there, but something else sets its shape keys. Look "
-                "for drivers, other animation layers or add-ons that write them on each frame.",
-            ))  # fmt: skip
+        if not any(finding.blocking for finding in found):
+            found += _still_reasons(obj, record, bag, shown)
     if record.span[1] < scene.frame_start or record.span[0] > scene.frame_end:
         found.append(Finding(
             "out-of-range",
@@ -98,7 +97,7 @@ def fix(obj: Any, name: str, *, scene: Any = None) -> None:
 # -- looking ----------------------------------------------------------------------------------
 
 
-def _object_reasons(obj: Any, key: Any) -> list[Finding]:
+def _object_reasons(obj: Any, key: Any, layer: Any) -> list[Finding]:
     """Return what on the object keeps shape keys from being seen."""
     found = []
     if obj.show_only_shape_key:
@@ -110,7 +109,7 @@ def _object_reasons(obj: Any, key: Any) -> list[Finding]:
     if _caches(obj):
         found.append(Finding("cache", f"A point cache on {obj.name} replaces what the shape keys "
                              "do.", "disable-cache", "Turn Cache Off"))  # fmt: skip
-    if not obj.visible_get():
+    if not (obj.visible_get(view_layer=layer) if layer is not None else obj.visible_get()):
         found.append(Finding("hidden", f"{obj.name} is hidden in the viewport.", "show-object",
                              "Show Head"))  # fmt: skip
     return found
@@ -280,8 +279,64 @@ def _curve_reasons(key: Any, record: storage.Clip, bag: Any) -> list[Finding]:
     return found
 
 
-def _moves(key: Any, record: storage.Clip, bag: Any, scene: Any) -> bool:
-    """Play the frames with the strongest keys and compare what Blender makes of them."""
+def _still_reasons(obj: Any, record: storage.Clip, bag: Any, scene: Any) -> list[Finding]:
+    """Return why a head stands still that has nothing against it: play it and look."""
+    key = obj.data.shape_keys
+    if not _moves(key, record, bag, scene):
+        return [Finding(
+            "still",
+            f"The keys of {obj.name} are there, but something else sets its shape keys. Look "
+            "for drivers, other animation layers or add-ons that write them on each frame.",
+        )]  # fmt: skip
+    names = [modifier.name for modifier in obj.modifiers if modifier.show_viewport]
+    if names and not _mesh_moves(obj, record, bag, scene):
+        return [Finding(
+            "flattened",
+            f"The shape keys of {obj.name} move, but its mesh does not: one of its modifiers "
+            f"({', '.join(names)}) puts another shape in its place.",
+        )]  # fmt: skip
+    return []
+
+
+def _mesh_moves(obj: Any, record: storage.Clip, bag: Any, scene: Any) -> bool:
+    """Return whether the mesh with its modifiers differs where the strongest key differs most."""
+    layer = scenes.layer_of(scene, obj)
+    peaks = _peaks(record, bag)
+    if layer is None or not peaks:
+        return True
+    keys = curves.read_keys(peaks[0][3])
+    rest = float(keys[int(np.abs(keys[:, 1]).argmin()), 0])
+    with _time_kept(scene):
+        shapes = [_evaluated(obj, layer, scene, when) for when in (rest, peaks[0][1])]
+    return len(shapes[0]) != len(shapes[1]) or bool(np.abs(shapes[0] - shapes[1]).max() > 0)
+
+
+def _evaluated(obj: Any, layer: Any, scene: Any, when: float) -> Any:
+    """Return the vertices of the mesh as its modifiers leave it, at a frame of its animation."""
+    _show(scene, when)
+    mesh = obj.evaluated_get(layer.depsgraph).data
+    points = np.empty(3 * len(mesh.vertices), np.float32)
+    mesh.vertices.foreach_get("co", points)
+    return points
+
+
+def _show(scene: Any, when: float) -> None:
+    """Go to the scene frame that shows a frame of the animation."""
+    at = when / scenes.shown_frame(scene, 1.0)
+    scene.frame_set(int(np.floor(at)), subframe=float(at - np.floor(at)))
+
+
+@contextlib.contextmanager
+def _time_kept(scene: Any) -> Iterator[None]:
+    frame, subframe = scene.frame_current, scene.frame_subframe
+    try:
+        yield
+    finally:
+        scene.frame_set(frame, subframe=subframe)
+
+
+def _peaks(record: storage.Clip, bag: Any) -> list[tuple[float, int, str, Any]]:
+    """Return strength, frame, name and curve of each key where it is strongest, strongest first."""
     peaks = []
     for name in record.keys:
         curve = bag.fcurves.find(curves.path_of(name))
@@ -289,16 +344,17 @@ def _moves(key: Any, record: storage.Clip, bag: Any, scene: Any) -> bool:
             keys = curves.read_keys(curve)
             row = int(np.abs(keys[:, 1]).argmax())
             peaks.append((abs(float(keys[row, 1])), round(float(keys[row, 0])), name, curve))
-    peaks.sort(key=lambda peak: -peak[0])
-    frame, subframe = scene.frame_current, scene.frame_subframe
-    try:
-        for _size, when, name, curve in peaks[:_LOOKED_AT]:
-            scene.frame_set(when)
+    return sorted(peaks, key=lambda peak: -peak[0])
+
+
+def _moves(key: Any, record: storage.Clip, bag: Any, scene: Any) -> bool:
+    """Play the frames with the strongest keys and compare what Blender makes of them."""
+    with _time_kept(scene):
+        for _size, when, name, curve in _peaks(record, bag)[:_LOOKED_AT]:
+            _show(scene, when)
             shown = key.key_blocks[name].value
             if abs(shown - curve.evaluate(when)) > _CLOSE:
                 return False
-    finally:
-        scene.frame_set(frame, subframe=subframe)
     return True
 
 

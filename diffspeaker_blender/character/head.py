@@ -7,6 +7,7 @@ it is, which way is up, what modifiers, armatures or parents it has: none of tha
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from math import pi
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import Finding, HeadError
+from ..sound.strips import scene_curves
 from . import flame_files
 
 GIVEN = "diffspeaker.given"
@@ -33,6 +35,8 @@ _FLAME_VALENCES = {
 """How many of FLAME's vertices have how many edges; tells FLAME under another numbering."""
 _LIFE_SIZE = 0.42
 """Diagonal in metres of a head with neck, give or take."""
+_MANY = 50_000
+"""Vertices up to which doubles are looked for: a FLAME head split everywhere has 30,000."""
 _UNITS = (1000.0, 10.0, 1.0, 25.4, 304.8)
 """Millimetres of the units people model in: metre, centimetre, millimetre, inch, foot."""
 
@@ -87,10 +91,16 @@ def check_head(obj: Any, need: str = "any") -> HeadReport:
     findings, kind = list(report.findings), ""
     count = len(obj.data.vertices)
     if count != VERTICES:
+        doubles = _doubles(obj.data) if count <= _MANY else 0
+        words = "Use the head as it was imported, before anything was added, cut or merged."
+        if doubles:
+            words = (
+                f"{doubles:,} of them lie on others: glTF and game formats split a mesh at its "
+                "seams. Bring the head with Import FLAME Head, or join them with Merge by Distance."
+            )
         findings.insert(0, Finding(
             "vertex-count",
-            f"{obj.name} has {count:,} vertices, a FLAME head has {VERTICES:,}. "
-            "Use the head as it was imported, before anything was added, cut or merged.",
+            f"{obj.name} has {count:,} vertices, a FLAME head has {VERTICES:,}. {words}",
         ))  # fmt: skip
     elif edge_digest(obj.data) == FLAME_DIGEST:
         kind = "flame"
@@ -124,6 +134,13 @@ def _difference(obj: Any, need: str) -> Finding:
         f"{obj.name} has the right number of vertices, but its faces are joined differently "
         f"({edges:,} edges, FLAME has {FLAME_EDGES:,}). Use the head as it was imported.",
     )
+
+
+def _doubles(mesh: Any) -> int:
+    """Return how many vertices lie exactly where another one does."""
+    points = np.empty(3 * len(mesh.vertices), np.float32)
+    mesh.vertices.foreach_get("co", points)
+    return len(mesh.vertices) - len(np.unique(points.reshape(-1, 3), axis=0))
 
 
 def edge_digest(mesh: Any) -> str:
@@ -277,9 +294,53 @@ def face_arrays(obj: Any) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     return vertices.reshape(-1, 3), triangles.reshape(-1, 3)
 
 
-def write_face(obj: Any, path: str | Path) -> Path:
-    """Write `face_arrays` as the .npz that the worker reads."""
+def worn_arrays(
+    obj: Any, moving: Collection[str] = ()
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Return the same with the shape keys that stand still at a value.
+
+    FLAME and SMPL-X add-ons keep a head's identity in such keys, and its lips meet on the face
+    that is seen, not on the average one below it. moving: keys that a result drives.
+    """
     vertices, triangles = face_arrays(obj)
+    key = obj.data.shape_keys
+    if key is None or not key.use_relative or GIVEN in key:
+        return vertices, triangles
+    playing = _animated_paths(key)
+    for block in key.key_blocks[1:]:
+        path = f'key_blocks["{bpy.utils.escape_identifier(block.name)}"].value'
+        still = path not in playing and block.name not in moving
+        if block.value and not block.mute and still:
+            vertices += block.value * _offsets(obj, block)
+    return vertices, triangles
+
+
+def _offsets(obj: Any, block: Any) -> NDArray[np.float32]:
+    """Return what one shape key adds to each vertex (V, 3), with its vertex group."""
+    shapes = np.empty((2, 3 * len(block.points)), np.float32)
+    block.points.foreach_get("co", shapes[0])
+    block.relative_key.points.foreach_get("co", shapes[1])
+    offsets: NDArray[np.float32] = (shapes[0] - shapes[1]).reshape(-1, 3)
+    group = obj.vertex_groups.get(block.vertex_group) if block.vertex_group else None
+    if group is not None:
+        held = [[g.weight for g in v.groups if g.group == group.index] for v in obj.data.vertices]
+        offsets *= np.array([sum(weights) for weights in held], np.float32)[:, None]
+    return offsets
+
+
+def _animated_paths(key: Any) -> set[str]:
+    """Return the data paths that actions, NLA strips and drivers of the shape keys move."""
+    data = key.animation_data
+    if data is None:
+        return set()
+    strips = [strip.action for track in data.nla_tracks for strip in track.strips]
+    curves = [curve for action in (data.action, *strips) for curve in scene_curves(action)]
+    return {curve.data_path for curve in (*data.drivers, *curves)}
+
+
+def write_face(obj: Any, path: str | Path, moving: Collection[str] = ()) -> Path:
+    """Write `worn_arrays` as the .npz that the worker reads."""
+    vertices, triangles = worn_arrays(obj, moving)
     np.savez(Path(path), vertices=vertices, triangles=triangles)
     return Path(path)
 

@@ -19,6 +19,7 @@ from typing import Any
 import bpy
 import numpy as np
 
+from .. import scenes
 from ..errors import ExportError
 from ..sound.clip import AudioClip, write_beside
 from ..sound.strips import scene_fps
@@ -104,7 +105,7 @@ def export(
         pairs = [stand_ins.split_negative(one) for one in baked]
         baked = [one for one, _names in pairs]
         mirrored = {one.object_name: names for one, names in pairs}
-    with _object_mode(), written_whole(path, kind) as part:
+    with scenes.object_mode(), written_whole(path, kind) as part:
         if kind in ("csv", "json"):
             (tables.write_csv if kind == "csv" else tables.write_json)(
                 part, baked, first, scene_fps(scene)
@@ -196,20 +197,6 @@ def _require_folder(path: Path) -> None:
         raise ExportError(
             f"Nothing can be written to {path.parent} ({reason}).", "Choose another folder."
         ) from error
-
-
-@contextlib.contextmanager
-def _object_mode() -> Iterator[None]:
-    """Leave Edit or Sculpt Mode while exporting, and return to it."""
-    active = bpy.context.view_layer.objects.active
-    mode = active.mode if active is not None else "OBJECT"
-    if mode != "OBJECT":
-        bpy.ops.object.mode_set(mode="OBJECT")
-    try:
-        yield
-    finally:
-        if mode != "OBJECT":
-            bpy.ops.object.mode_set(mode=mode)
 
 
 # -- through Blender's exporters --------------------------------------------------------------

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import bpy
 
+from .. import scenes
 from ..animation import clips, diagnosis, mapped, point_cache, storage
 from ..character import head
 from ..errors import Finding, HeadError
@@ -17,9 +20,12 @@ from ..motion.keys import Recipe, Shaped
 from ..motion.motion import Adjustments, Motion
 from ..motion.splice import splice
 from ..settings import machine
-from ..sound import sources
+from ..sound import sources, tracking
 from . import lines, live, plan
 from .plan import Placement
+
+_START, _END = 0.021, 0.05
+"""Seconds that keys may begin or end beside the sound: half a row and one at 25 rows a second."""
 
 
 @dataclass(frozen=True)
@@ -80,15 +86,16 @@ def prepare(result: Motion, placement: Placement) -> tuple[Motion, Shaped | None
 def place(result: Motion, shaped: Shaped | None, placement: Placement) -> Placed:
     """Write a motion where its placement says. Raises HeadError or MotionError.
 
-    `shaped` is what `prepare` made of it; where the scene has changed since, it is made again.
+    `shaped` is what `prepare` made of it; where the scene has changed since, it is made again. Who
+    has gone to Edit Mode meanwhile is taken back there afterwards.
     """
-    scene = bpy.data.scenes.get(placement.scene) or bpy.context.scene
-    target = bpy.data.objects.get(placement.head)
-    if target is None:
-        raise HeadError(
-            f"The head “{placement.head}” is no longer in this file.",
-            "Undo its removal or its new name, or pick another head, and generate again.",
-        )
+    with scenes.object_mode():
+        return _place(result, shaped, placement)
+
+
+def _place(result: Motion, shaped: Shaped | None, placement: Placement) -> Placed:
+    scene: Any = bpy.data.scenes.get(placement.scene) or bpy.context.scene
+    target = _target(placement)
     start = first_frame(scene, placement)
     if placement.form.mode == "cache" and not placement.mapped:
         return _place_cache(result, placement, target, scene, start)
@@ -131,11 +138,48 @@ def place(result: Motion, shaped: Shaped | None, placement: Placement) -> Placed
         (
             *findings,
             *applied.findings,
+            *_remarks(target, scene, placement, applied.frames),
             *_edits_told(target, applied.clip, edited, placement),
             *_lines_told(before, lines.records_of(target), applied.clip),
         ),
         applied,
     )
+
+
+def _target(placement: Placement) -> bpy.types.Object:
+    """Return the head, if it is still in a scene and can be written. Raises HeadError."""
+    target = bpy.data.objects.get(placement.head)
+    if target is None or scenes.scene_of(target) is None:
+        raise HeadError(
+            f"The head “{placement.head}” is no longer in this file.",
+            "Undo its removal or its new name, or pick another head, and generate again.",
+        )
+    return target
+
+
+def _remarks(
+    target: bpy.types.Object, scene: bpy.types.Scene, placement: Placement, frames: tuple[int, int]
+) -> Iterator[Finding]:
+    """Yield what else the animator should know of a result that is seen."""
+    for sentence in placement.remarks:
+        yield Finding("passed-over", sentence, blocking=False)
+    shown = scenes.scene_of(target, scene)
+    if shown is not None and abs(sources.scene_fps(shown) - sources.scene_fps(scene)) > 1e-3:
+        yield Finding(
+            "other-rate",
+            f"“{shown.name}”, which shows {target.name}, runs at {sources.scene_fps(shown):.4g} "
+            f"frames a second and “{scene.name}” with the sound at "
+            f"{sources.scene_fps(scene):.4g}; give both the same rate.",
+            blocking=False,
+        )
+    elif frames[0] <= scene.frame_end < frames[1]:
+        yield Finding(
+            "cut-off",
+            f"The line goes on to frame {frames[1]}, playback ends at {scene.frame_end}.",
+            fix="extend-range",
+            fix_label="Extend Playback Range",
+            blocking=False,
+        )
 
 
 def _edits_told(
@@ -174,18 +218,31 @@ def _lines_told(
 
 def first_frame(scene: bpy.types.Scene, placement: Placement) -> float:
     """Return the frame at which the sound begins, also when its strip was moved meanwhile."""
-    start = placement.place.start * sources.scene_fps(scene)
-    strip = plan.strip_named(scene, placement.place.strip)
-    return start if strip is None else start + (plan.left_frame(strip) - placement.place.handle)
+    place = placement.place
+    start = place.start * sources.scene_fps(scene)
+    strip = plan.strip_named(scene, place.strip)
+    if strip is None or place.layout is None:
+        return start
+    before = place.start * place.layout.fps
+    where = tracking.belongs(place.layout, tracking.layout(scene, strip), before, 1.0)
+    return start if where is None else where.start_frame
 
 
 def sync(
     scene: bpy.types.Scene, placement: Placement, frames: tuple[int, int], start: float
 ) -> str:
-    """Say whether the keys span the sound: to half a frame at its start, to two at its end."""
-    length = placement.place.duration * sources.scene_fps(scene)
+    """Say whether the keys span the sound: to a frame at its start, to two at its end.
+
+    The model's last row ends before the sound does, several frames of a fast scene before.
+    """
+    shown = scenes.scene_of(_target(placement), scene)
+    if shown is not None and scenes.stretched(shown):
+        speed = shown.render.frame_map_old / shown.render.frame_map_new
+        return f"but Time Stretching plays it {speed:.3g} times as fast, and the sound as it is"
+    fps = sources.scene_fps(scene)
+    length = placement.place.duration * fps
     early, late = frames[0] - start, frames[1] - (start + length)
-    if abs(early) <= 1.0 and abs(late) <= 2.0:
+    if abs(early) <= max(1.0, _START * fps) and abs(late) <= max(2.0, _END * fps):
         return "sound in sync"
     return f"but the sound runs from frame {start:.0f} to {start + length:.0f}"
 
@@ -234,7 +291,7 @@ def _place_cache(
         machine.made_cache_folder()
     else:
         machine.made(path.parent)
-    template, _triangles = head.face_arrays(target)
+    template, _triangles = head.worn_arrays(target, clips.keys_of(target))
     point_cache.write_cache(shown, template, path, fps=fps, start_frame=start)
     point_cache.apply_cache(target, path)
     moved = motion.travel(shown, head.millimetres(target, scene))
@@ -242,7 +299,7 @@ def _place_cache(
     sentence = f"Point cache {path.name}: mouth moves {moved:.1f} mm over {count} frames"
     first = round(start)
     frames = (first, first + count - 1)
-    findings = _still(target, result)
+    findings = (*_still(target, result), *_remarks(target, scene, placement, frames))
     return Placed(target.name, placement.clip, sentence, moved, frames, 0, findings)
 
 

@@ -61,15 +61,15 @@ class Place:
 
     clip: name of the result on the head.
     start, duration: seconds on the scene's timeline.
-    strip, handle: name of the first strip and the frame it began at, to follow it when it is moved
-    while the model works; "" when the sound is no strip.
+    strip, layout: name of the first strip and where its content lay, to follow it when it is moved
+    while the model works; "" and None when the sound is no strip.
     """
 
     clip: str
     start: float
     duration: float
     strip: str = ""
-    handle: float = 0.0
+    layout: tracking.Layout | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,8 @@ class Placement:
     followed: frozenset[str]
     folder: Path | None = None
     line: Wanted = ANY_LINE
+    remarks: tuple[str, ...] = ()
+    """What else to tell with the result, such as strips that were passed over."""
     mapped: bool = False
     """Whether a mapping plays the controls on the character's own channels."""
 
@@ -235,13 +237,17 @@ def heads(context: bpy.types.Context) -> list[bpy.types.Object]:
     return [obj for obj in every if compare.original(obj) == obj]
 
 
+Source = tuple[AudioClip, str, tracking.Layout | None]
+"""A sound, its strip's name and where that lies; "" and None for a sound without a strip."""
+
+
 def clip_sources(
     context: bpy.types.Context, strips_as: str = "SEPARATE", file: str = "", start: float = 1.0
-) -> list[tuple[AudioClip, str, float]]:
-    """Return the chosen sounds, each with its strip's name and left frame ("" and 0 without strip).
+) -> tuple[list[Source], tuple[str, ...]]:
+    """Return the chosen sounds, and sentences about selected strips that were passed over.
 
     A `file` given by name (a script's) wins over what the scene says; `start` is its frame.
-    Raises AudioError.
+    Raises AudioError when nothing is left to speak.
     """
     settings = choices.settings(context)
     scene: Any = audio.sequencer_scene(context) or context.scene
@@ -250,11 +256,12 @@ def clip_sources(
         path = bpy.path.abspath(file or settings.audio_file)
         if not path:
             raise AudioError("No sound file is chosen.", "Choose a file, or select a strip.")
-        return [(audio.file_clip(path, (start if file else settings.audio_start) / fps), "", 0.0)]
+        begin = (start if file else settings.audio_start) / fps
+        return [(audio.file_clip(path, begin), "", None)], ()
     if settings.source == "SPEAKER":
         if settings.speaker is None:
             raise AudioError("No Speaker object is chosen.", "Pick one in the Lip-Sync panel.")
-        return [(audio.speaker_clip(settings.speaker, scene), "", 0.0)]
+        return [(audio.speaker_clip(settings.speaker, scene), "", None)], ()
     strips = audio.selected_strips(context)
     if not strips:
         raise AudioError(
@@ -262,13 +269,28 @@ def clip_sources(
             "Select a sound strip in the sequencer, or choose a file.",
         )
     if strips_as == "JOINED" and len(strips) > 1:
-        return [(audio.strips_clip(scene, strips), strips[0].name, left_frame(strips[0]))]
-    return [(audio.strip_clip(scene, strip), strip.name, left_frame(strip)) for strip in strips]
+        clip = audio.strips_clip(scene, strips)
+        silent = audio.audible(scene, [strip for strip in strips if strip.type == "SOUND"])[1]
+        first = _source(scene, strips[0], clip)
+        return [first], tuple(error.message for error in silent)
+    return _each(scene, strips)
 
 
-def left_frame(strip: Any) -> float:
-    """Return the first frame on which a strip is heard (renamed in Blender 5.2)."""
-    return float(strip.left_handle if hasattr(strip, "left_handle") else strip.frame_final_start)
+def _each(scene: Any, strips: list[Any]) -> tuple[list[Source], tuple[str, ...]]:
+    """Return a sound for every strip that gives one, and why others do not. Raises AudioError."""
+    found, errors = [], []
+    for strip in strips:
+        try:
+            found.append(_source(scene, strip, audio.strip_clip(scene, strip)))
+        except AudioError as error:
+            errors.append(error)
+    if not found:
+        raise errors[0]
+    return found, tuple(error.message for error in errors)
+
+
+def _source(scene: Any, strip: Any, clip: AudioClip) -> Source:
+    return clip, strip.name, tracking.layout(scene, strip)
 
 
 def tasks(
@@ -284,7 +306,7 @@ def tasks(
     if not chosen.model:
         raise LipSyncError("The chosen model file is not there any more.", "Choose another model.")
     model = model_files.find(chosen.model, machine.models_folder())
-    sources = clip_sources(context, chosen.strips, file, start)
+    sources, remarks = clip_sources(context, chosen.strips, file, start)
     scene: Any = audio.sequencer_scene(context) or context.scene
     strips = [strip_named(scene, name) for _, name, _ in sources]
     if all(strip is not None for strip in strips):
@@ -293,10 +315,12 @@ def tasks(
         targets = [find_head(context, head_name)] * len(sources)
     targets = [_ready(target, model) for target in targets]
     try:
-        return [
+        asked = [
             _task(context, chosen, model, target, source, bool(file))
             for target, source in zip(targets, sources, strict=True)
         ]
+        asked[-1].payload = replace(asked[-1].payload, remarks=remarks)  # told last, so it stays
+        return asked
     except OSError as error:
         raise LipSyncError(
             f"The job's files cannot be written: {error.strerror or error}.",
@@ -350,11 +374,11 @@ def _task(
     chosen: SimpleNamespace,
     model: model_files.ModelFile | None,
     target: bpy.types.Object,
-    source: tuple[AudioClip, str, float],
+    source: Source,
     from_file: bool,
     given: Wanted | None = None,
 ) -> Task:
-    clip, strip, handle = source
+    clip, strip, layout = source
     folder = Path(tempfile.mkdtemp(prefix="task-", dir=machine.work_folder()))
     scene: Any = audio.sequencer_scene(context) or context.scene
     wanted = given or _wanted(context, chosen, model, target, source, from_file)
@@ -365,7 +389,9 @@ def _task(
     mapped = detect.is_mapped(target)
     request = SpeechRequest(
         **clip.request(folder),
-        face="demo" if mapped else str(head.write_face(target, folder / "face.npz")),
+        face="demo"
+        if mapped
+        else str(head.write_face(target, folder / "face.npz", clips.keys_of(target))),
         output=str(folder / "motion.npz"),
         checkpoint=model.checkpoint if model else chosen.model,
         style=_style(chosen) if model else None,
@@ -382,7 +408,7 @@ def _task(
         device=machine.get().device,
         keep=None if keep is None else str(folder / "keep.npz"),
     )
-    place = Place(clip.name, clip.start, clip.duration, strip, handle)
+    place = Place(clip.name, clip.start, clip.duration, strip, layout)
     placement = Placement.of(target, scene, place, form_of(chosen), folder, wanted)
     return Task(request.fields(), placement)
 
@@ -392,7 +418,7 @@ def _wanted(
     chosen: SimpleNamespace,
     model: model_files.ModelFile | None,
     target: bpy.types.Object,
-    source: tuple[AudioClip, str, float],
+    source: Source,
     from_file: bool,
 ) -> Wanted:
     """Return what a result is to the lines of its head."""
@@ -444,7 +470,8 @@ def redo(
     record = lines.records_of(target)[clip]
     sound = lines.sound_again(scene, record, clip)
     own = tracking.own_strip(record.uid, record.source.name, record.source.scene)
-    strip, handle = ("", 0.0) if own is None else (own[1].name, left_frame(own[1]))
+    strip = "" if own is None else own[1].name
+    layout = None if own is None else tracking.layout(*own)
     if sound is None and own is not None:
         sound = audio.strip_clip(own[0], own[1])
     if sound is None:
@@ -459,7 +486,7 @@ def redo(
     )
     chosen.thin, chosen.thin_tolerance = record.tolerance > 0, record.tolerance
     sound = replace(sound, start=record.start_frame / audio.scene_fps(scene))
-    return _task(context, chosen, model, target, (sound, strip, handle), False, wanted)
+    return _task(context, chosen, model, target, (sound, strip, layout), False, wanted)
 
 
 def form_of(chosen: SimpleNamespace) -> Form:
@@ -475,7 +502,7 @@ def sound_of(context: bpy.types.Context, target: bpy.types.Object) -> AudioClip 
     if strip is not None:
         return audio.strip_clip(scene, strip)
     try:
-        return clip_sources(context)[0][0]
+        return clip_sources(context)[0][0][0]
     except AudioError:
         return None
 

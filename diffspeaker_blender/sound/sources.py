@@ -17,11 +17,20 @@ from typing import Any
 
 import bpy
 
-from ..errors import AudioError
+from ..errors import AudioError, SilentError
 from . import clip as sound
 from .clip import AudioClip, file_clip, write_clip
 from .mixdown import mixed
-from .strips import all_strips, file_of, is_animated, metas_of, path_of, place, scene_fps
+from .strips import (
+    all_strips,
+    file_of,
+    is_animated,
+    metas_of,
+    path_of,
+    place,
+    scene_fps,
+    top_strips,
+)
 
 __all__ = [
     "AudioClip",
@@ -58,7 +67,7 @@ def selected_strips(context: Any) -> list[Any]:
 def strip_clip(scene: Any, strip: Any) -> AudioClip:
     """Return exactly what is heard of one strip. Raises AudioError."""
     if strip.type == "META":
-        inside = [s for s in strip.strips if s.type == "SOUND"]
+        inside = sounds_inside(strip)
         if not inside:
             raise AudioError(f"The meta strip “{strip.name}” holds no sound strip.")
         return replace(strips_clip(scene, inside), name=strip.name)
@@ -93,15 +102,43 @@ def strips_clip(scene: Any, strips: list[Any]) -> AudioClip:
     if len(strips) == 1:
         return strip_clip(scene, strips[0])
     line = [_sound_of_movie(scene, s) if s.type == "MOVIE" else s for s in strips]
-    line = [inner for s in line for inner in (s.strips if s.type == "META" else [s])]
+    line = [inner for s in line for inner in (sounds_inside(s) if s.type == "META" else [s])]
     line = sorted((s for s in line if s.type == "SOUND"), key=lambda s: place(s)[0])
     if not line:
         raise AudioError("None of the selected strips has sound.", "Select sound strips.")
+    line, silent = audible(scene, line)
+    if not line:
+        raise silent[0]
+    if len(line) == 1:
+        return strip_clip(scene, line[0])
     ranges = [_heard(scene, s) for s in line]
     first, last = min(r.first for r in ranges), max(r.last for r in ranges)
     if bpy.app.build_options.audaspace:  # type: ignore[attr-defined]
         return mixed(scene, line, first, last, line[0].name)
     return _joined(scene, line, ranges, first, last)
+
+
+def sounds_inside(meta: Any) -> list[Any]:
+    """Return the sound strips in a meta, and in metas inside of it."""
+    found = []
+    for strip in top_strips(meta):
+        found += sounds_inside(strip) if strip.type == "META" else [strip]
+    return [strip for strip in found if strip.type == "SOUND"]
+
+
+def audible(scene: Any, strips: list[Any]) -> tuple[list[Any], list[SilentError]]:
+    """Return the strips that are heard, and why the others are not.
+
+    Raises AudioError for a strip that should be heard and cannot.
+    """
+    heard, silent = [], []
+    for strip in strips:
+        try:
+            _heard(scene, strip)
+            heard.append(strip)
+        except SilentError as error:
+            silent.append(error)
+    return heard, silent
 
 
 def speaker_clip(obj: Any, scene: Any = None) -> AudioClip:
@@ -163,16 +200,16 @@ def _heard(scene: Any, strip: Any) -> _Range:
         channel = owner.channels[part.channel] if part.channel < len(owner.channels) else None
         if part.mute or (channel is not None and channel.mute):
             what = "its channel" if not part.mute else "it"
-            raise AudioError(
+            raise SilentError(
                 f"“{part.name}” is muted, so nothing is heard of it.", f"Unmute {what} first."
             )
     if strip.volume <= 0 and not is_animated(scene, strip, "volume"):
-        raise AudioError(f"The volume of “{strip.name}” is zero.", "Turn it up.")
+        raise SilentError(f"The volume of “{strip.name}” is zero.", "Turn it up.")
     _check_sound(strip)
     first = max(place(part)[0] for part in [*metas, strip])
     last = min(place(part)[1] for part in [*metas, strip])
     if last <= first:
-        raise AudioError(
+        raise SilentError(
             f"“{strip.name}” is shorter than one frame.", "Drag its right handle to lengthen it."
         )
     return _Range(first, last)
