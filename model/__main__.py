@@ -65,6 +65,7 @@ COMMANDS = {
     "bundle": ("recipes.bundle", "ship a trained model: half precision, listed with its hash"),
     "fit": ("recipes.corpus.fit", "fit the gestures of speech to lips measured on video"),
     "head": ("recipes.head.build", "build the demo head"),
+    "rigs": ("recipes.head.rigs", "derive the demo head's rig beforehand"),
     "preview": ("preview.preview", "picture or film a motion without Blender"),
 }
 DONE, UNEXPECTED, USAGE, BAD_INPUT, CANCELLED, NOT_WRITTEN = range(6)

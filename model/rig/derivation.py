@@ -27,6 +27,9 @@ from .upper_face import upper_fields
 
 Array = NDArray[np.floating]
 
+SHIPPED = Path(__file__).parents[1] / "weights" / "rigs"
+"""Derivations that come with the extension."""
+
 VERSION = 5
 """Raised whenever a derivation would come out differently; part of the cache key."""
 
@@ -179,22 +182,30 @@ def _regions(face: FaceTopology, jaw: Floats, moves: Fields) -> Array:
 def cached_derivation(
     vertices: NDArray[np.floating], triangles: Integers, folder: Path | None
 ) -> Derivation:
-    """Return the derivation of a mesh, read from or written to `folder` when one is given."""
+    """Return the derivation of a mesh, read from or written to `folder` when one is given.
+
+    The demo head's comes with the extension.
+    """
     if folder is None:
         return derive(vertices, triangles)
-    digest = hashlib.sha256(f"rig {VERSION}".encode())
-    digest.update(np.ascontiguousarray(vertices, dtype="<f4").tobytes())
-    digest.update(np.ascontiguousarray(triangles, dtype="<i4").tobytes())
-    path = folder / f"rig-{digest.hexdigest()[:32]}.npz"
-    try:
-        return _load(path)
-    except (OSError, KeyError, ValueError, TypeError, IndexError):
-        derivation = derive(vertices, triangles)
-    _save(path, derivation)
+    path = cache_file(folder, vertices, triangles)
+    for known in (SHIPPED / path.name, path):
+        with suppress(OSError, KeyError, ValueError, TypeError, IndexError):
+            return _load(known)
+    derivation = derive(vertices, triangles)
+    save(path, derivation)
     return derivation
 
 
-def _save(path: Path, derivation: Derivation) -> None:
+def cache_file(folder: Path, vertices: NDArray[np.floating], triangles: Integers) -> Path:
+    """Return where the derivation of a mesh is kept in a folder."""
+    digest = hashlib.sha256(f"rig {VERSION}".encode())
+    digest.update(np.ascontiguousarray(vertices, dtype="<f4").tobytes())
+    digest.update(np.ascontiguousarray(triangles, dtype="<i4").tobytes())
+    return folder / f"rig-{digest.hexdigest()[:32]}.npz"
+
+
+def save(path: Path, derivation: Derivation, *, compressed: bool = False) -> None:
     """Write a derivation whole or, where the folder cannot be written, not at all."""
     arrays = {name: value for name, value in asdict(derivation).items() if name != "eyes"}
     contact = arrays.pop("contact")
@@ -203,10 +214,11 @@ def _save(path: Path, derivation: Derivation) -> None:
     arrays["contact.teeth"] = np.array(list(teeth.values()))
     for side, eye in enumerate(derivation.eyes):
         arrays |= {f"eye{side}.{name}": value for name, value in asdict(eye).items()}
+    write = np.savez_compressed if compressed else np.savez
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with safe_write.written(path) as part, part.open("r+b") as file:
-            np.savez(file, **arrays)
+            write(file, **arrays)
 
 
 def _load(path: Path) -> Derivation:

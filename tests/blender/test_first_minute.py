@@ -29,6 +29,7 @@ bpy.ops.wm.save_as_mainfile(filepath=os.path.join(here, "scene.blend"))
 os.chdir(here)
 bpy.ops.diffspeaker.add_demo_head()
 bpy.ops.diffspeaker.generate(audio=voice)
+told["rigs"] = [path.name for path in machine.cache_folder().glob("rigs/*")]
 told["message"] = bpy.context.window_manager.diffspeaker.message
 bpy.ops.diffspeaker.check_setup()
 told["report"] = machine.get().report
@@ -90,6 +91,7 @@ def test_an_installed_zip_speaks_with_blenders_own_python_and_leaves_nothing(pac
     assert told["message"].startswith("Mouth moved")
     assert "ONNX Runtime" in told["report"]
     assert told["imported"] == []
+    assert told["rigs"] == []  # the demo head's came in the zip
     assert not trap.exists()
     assert list((tmp_path / "user").rglob("*diffspeaker*")) == []
     assert list(home.rglob("*iff*peaker*")) == []
