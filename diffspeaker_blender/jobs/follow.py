@@ -24,7 +24,7 @@ from ..paths import ADDON
 from ..sound import tracking
 from ..sound.strips import all_strips
 from ..sound.tracking import Where
-from . import lines, live, timer
+from . import lines, live, status, timer
 
 log = logging.getLogger(ADDON)
 
@@ -166,8 +166,8 @@ def look_soon() -> None:
 def look() -> float | None:
     """Look when it is time; return the pause until the next look, None when it is done."""
     left = _changed + REST - time.monotonic()
-    if left > 0:
-        return left
+    if left > 0 or status.hands_full():
+        return max(left, REST)
     look_now()
     return None
 
@@ -187,13 +187,13 @@ def look_now() -> None:
 
 
 def _places() -> list[Any]:
-    """Return where all marked strips lie."""
+    """Return where all marked strips lie, and the metas that may cut them."""
     return [
-        (scene.name, strip.name, strip[tracking.LINE], tracking.layout(scene, strip))
+        (scene.name, scene.render.fps, scene.render.fps_base, *tracking.sketch(strip))
         for scene in bpy.data.scenes
         if scene.sequence_editor is not None
         for strip in all_strips(scene.sequence_editor)
-        if tracking.LINE in strip
+        if tracking.LINE in strip or strip.type == "META"
     ]
 
 

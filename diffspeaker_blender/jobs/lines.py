@@ -223,12 +223,18 @@ def wanted(
     record = records_of(target).get(name)
     if record is None:
         return given
-    forget = None if chosen.edits == "LAYER" else EVER
+    guided = chosen.edits == "GUIDE" and can_guide(target, record)
+    forget = EVER if guided or chosen.edits == "DROP" else None
     layer = layer_over(target, name, scene, forget)
     live = live_of(record, chosen.intensity)
     again = chosen.take == "REPLACE"
-    guided = chosen.edits == "GUIDE"
     return replace(given, forget=forget, live=live, layer=layer, replace=again, guided=guided)
+
+
+def can_guide(target: Any, record: Clip) -> bool:
+    """Return whether keys on a line's curves are values of our controls, which guide the model."""
+    motion = storage.get_motion(storage.holder(target), record)
+    return motion is not None and motion.controls is not None and not detect.is_mapped(target)
 
 
 def redone(

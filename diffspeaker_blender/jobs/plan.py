@@ -383,7 +383,7 @@ def _task(
     scene: Any = audio.sequencer_scene(context) or context.scene
     wanted = given or _wanted(context, chosen, model, target, source, from_file)
     rows = wanted.rows if wanted.before is not None else None
-    keep = _keep(target, scene, clip, wanted, chosen, rows)
+    keep = _keep(target, scene, clip, wanted, rows)
     if keep is not None:
         lines.write_keep(folder / "keep.npz", target, keep, scene, rows)
     mapped = detect.is_mapped(target)
@@ -441,11 +441,10 @@ def _keep(
     scene: bpy.types.Scene,
     clip: AudioClip,
     wanted: Wanted,
-    chosen: SimpleNamespace,
     rows: tuple[int, int] | None,
 ) -> str | None:
     """Return the line whose shown take the model must keep something of, None for none."""
-    if rows is None and chosen.edits != "GUIDE":
+    if rows is None and not wanted.guided:
         return None
     name = lines.clip_for(target, scene, clip.name, clip.start * audio.scene_fps(scene), wanted)
     stored = clips.load_stored(target, name)

@@ -35,6 +35,7 @@ IDLE_TICK = 2.0  # seconds between polls of a warm worker that has nothing to do
 _schedule: Schedule | None = None
 _python: Path | None = None  # what the schedule's worker runs on
 _ready: dict[int, Task] = {}
+_held: list[Task] = []  # ready, but the user is dragging something
 _numbers = itertools.count(1)
 _last: Placed | None = None
 
@@ -44,7 +45,7 @@ _last: Placed | None = None
 
 def busy() -> bool:
     """Return whether a task waits, runs or is being written."""
-    return bool(_ready) or (_schedule is not None and _schedule.busy)
+    return bool(_ready) or bool(_held) or (_schedule is not None and _schedule.busy)
 
 
 def submit(tasks: Iterable[Task]) -> None:
@@ -93,8 +94,15 @@ def cancel() -> int:
     waiting = list(_schedule.tasks)
     for task in waiting:
         _schedule.cancel(task)
+    _drop_held()
     show()
     return len(waiting)
+
+
+def _drop_held() -> None:
+    for task in _held:
+        _tidy(task)
+    _held.clear()
 
 
 def take(number: int) -> Task | None:
@@ -113,6 +121,7 @@ def forget_worker() -> None:
     if _schedule is not None:
         for task in _schedule.tasks:
             _tidy(task)
+        _drop_held()
         _schedule.stop()
         _schedule = None
 
@@ -158,11 +167,16 @@ def look() -> float | None:
     if _schedule is None:
         return None
     was_busy = _schedule.busy
-    for task in _schedule.step():
-        _finish(task)
+    ended = [*_held, *_schedule.step()]
+    _held.clear()
+    for task in ended:
+        if task.state is State.READY and task.on_end is None and status.hands_full():
+            _held.append(task)
+        else:
+            _finish(task)
     if was_busy:
         show()
-    if _schedule.busy:
+    if _schedule.busy or _held:
         return TICK
     if not _schedule.alive:
         return None
@@ -278,6 +292,7 @@ def _before_load(*_: object) -> None:
     for task in _ready.values():
         _tidy(task)
     _ready.clear()
+    _drop_held()
     if _schedule is not None:
         for task in _schedule.drop():
             _tidy(task)

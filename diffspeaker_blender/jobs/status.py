@@ -25,6 +25,7 @@ from ..worker.schedule import State, Task
 
 LEVELS = (("INFO", "Info", ""), ("WARNING", "Warning", ""), ("ERROR", "Error", ""))
 
+_DRAGGING = ("TRANSFORM_OT", "GRAPH_OT", "ACTION_OT", "NLA_OT", "SEQUENCER_OT", "SCULPT_OT")
 _status_bar_at = 0.0
 _shown: tuple[str, float, str, int] = ("", 0.0, "", 0)
 
@@ -105,6 +106,19 @@ def time_left(seconds: float) -> str:
     if seconds < 90:
         return f"{max(1, round(seconds))} s left"
     return f"{round(seconds / 60)} min left"
+
+
+def hands_full() -> bool:
+    """Return whether the user is dragging keys or strips: none are exchanged under the hand.
+
+    Blender's tools hold on to keys while they drag them. Tools of other add-ons may run for ever,
+    so only Blender's own count.
+    """
+    return any(
+        operator.bl_idname.startswith(_DRAGGING)
+        for shown in bpy.context.window_manager.windows
+        for operator in shown.modal_operators
+    )
 
 
 def window() -> bpy.types.Window | None:

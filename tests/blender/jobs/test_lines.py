@@ -350,3 +350,25 @@ def test_what_became_of_other_lines_is_said(addon, demo, line):
     other.write_bytes(line.read_bytes())
     generate(audio=str(other), start_frame=10)
     assert told() == ["covered"]
+
+
+def test_nothing_is_written_under_a_dragging_hand(addon, demo, line, monkeypatch):
+    """A result that comes while keys are dragged waits until they are let go."""
+    import time
+
+    from diffspeaker_blender.jobs import plan, queue, status
+
+    dragging = [True]
+    monkeypatch.setattr(status, "hands_full", lambda: dragging[0])
+    queue.submit(plan.tasks(bpy.context, file=str(line), start=10.0))
+    end = time.monotonic() + 20
+    while not queue._held:
+        assert time.monotonic() < end
+        queue.look()
+        time.sleep(0.01)
+    assert queue.busy()
+    assert not lines_of(demo)
+    dragging[0] = False
+    queue.look()
+    assert len(lines_of(demo)) == 1
+    assert not queue.busy()
