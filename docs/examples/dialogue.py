@@ -1,17 +1,15 @@
 """Two heads talk: every strip of channel 1 is spoken by “Anna”, every strip of channel 2 by “Ben”.
 
-    blender --background scene.blend --python-exit-code 1 --python dialogue.py -- out.blend
+    blender --background scene.blend --python dialogue.py -- out.blend
 
 One strip is one job; the other channels (music, effects) are never heard.
 """
 
 import sys
-from pathlib import Path
 
 import bpy
 
 SPEAKERS = {1: "Anna", 2: "Ben"}
-target = str(Path(sys.argv[sys.argv.index("--") + 1]).resolve())
 
 scene = bpy.context.scene
 editor = scene.sequence_editor
@@ -24,4 +22,4 @@ for strip in strips:
         other.select = other == strip
     bpy.ops.diffspeaker.generate(head=head)
     print(f"{head}, {strip.name}: {bpy.context.window_manager.diffspeaker.message}")
-bpy.ops.wm.save_as_mainfile(filepath=target)
+bpy.ops.wm.save_as_mainfile(filepath=sys.argv[-1])

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 LONGEST, SHORTEST = 1.70, 0.12  # seconds of the shortest pause that shuts, at rest 0 and 1
-AT_THE_ENDS = 0.5  # of that, before the first word and after the last
-SHUTTING, PARTING = 0.20, 0.16  # seconds that lips take
+SHUTTING, PARTING = 0.20, 0.16  # seconds that lips take between words
+SETTLING = 0.4  # seconds that they take after the last word, and before the first
 MOUTH = ("jaw", "mouth", "lip", "tongue")
 MOOD = ("mouthSmile", "mouthFrown", "mouthDimple")  # what a face may do with its mouth shut
 
@@ -39,11 +39,12 @@ def shut(times: NDArray[np.floating], pauses: Sequence[Span], rest: float) -> ND
     least, last = shortest_pause(rest), times[-1]
     for start, end in pauses:
         first, final = start <= 0.02, end >= last - 0.05
-        if end - start < least * (AT_THE_ENDS if first or final else 1.0):
+        if end - start < least:
             continue
-        quarter = (end - start) / 4  # in a short pause lips are quick
-        falls = np.ones_like(level) if first else ease((times - start) / min(SHUTTING, quarter))
-        rises = np.ones_like(level) if final else ease((end - times) / min(PARTING, quarter))
+        most = SETTLING if first or final else (end - start) / 4  # in a short pause lips are quick
+        shutting, parting = (SETTLING,) * 2 if first or final else (SHUTTING, PARTING)
+        falls = np.ones_like(level) if first else ease((times - start) / min(shutting, most))
+        rises = np.ones_like(level) if final else ease((end - times) / min(parting, most))
         level = np.maximum(level, np.minimum(falls, rises))
     return level
 

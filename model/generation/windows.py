@@ -24,7 +24,7 @@ from ..network.sampling import draw
 from ..progress import Watch
 from ..rig.controls import EXPRESSIVE, gains
 from .inpainting import Keep, read_keep
-from .rest import Span
+from .rest import MOUTH, Span
 
 if TYPE_CHECKING:
     from ..network.spec import ModelSpec
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float32]
 WINDOWS = (3000, 600, 150)  # frames in one piece: the published limit, then smaller for less memory
 FAR = 600  # frames in one piece of a model of controls: it learned on crops far shorter than that
+CRISP = 0.5  # of a mouth's second difference; measured lips are then as smooth as ours
 OVERLAP = 2.0  # seconds that neighbouring windows share
 LIVELY = (
     1.25  # spread of the noise behind blinks, brows and gaze; at 1 a short sampler blinks rarely
@@ -67,6 +68,20 @@ class Sampled:
         return replace(self, features=features, fps=fps, pauses=pauses)
 
 
+def crisper(sampled: Sampled, names: tuple[str, ...]) -> Sampled:
+    """Return controls whose mouth moves as sharply as people's.
+
+    A network that is taught by the mean error rounds corners off, a fifth against measured lips.
+    Half of the second difference is taken back, in the mouth alone: features (F, 2D).
+    """
+    padded = np.pad(sampled.features, ((1, 1), (0, 0)), mode="edge")
+    bend = padded[2:] - 2 * sampled.features + padded[:-2]
+    mouth = np.array([name.startswith(MOUTH) for name in names], np.float32)[:, None]
+    features = np.concatenate((sampled.features, bend), axis=1)
+    weight = np.concatenate((sampled.weight, -CRISP / 2 * mouth * sampled.weight), axis=1)
+    return replace(sampled, features=features, weight=weight)
+
+
 def sizes(spec: ModelSpec) -> list[int]:
     """Return how many frames to sample in one piece, and what to try when memory runs out."""
     return [size for size in WINDOWS if spec.motion == "vertices" or size <= FAR]
@@ -97,7 +112,8 @@ def sample_windows(
     whole = takes[0] if len(takes) == 1 else join(takes[0], takes[1], spec.control_names)
     features, weight, bias = whole.features, whole.weight, whole.bias
     seams = measure_seams(features, weight, bias, spans) if len(spans) > 1 else {}
-    return Sampled(features, weight, bias, spec.fps, seams)
+    sampled = Sampled(features, weight, bias, spec.fps, seams)
+    return crisper(sampled, spec.control_names) if spec.motion == "controls" else sampled
 
 
 @dataclass(frozen=True)

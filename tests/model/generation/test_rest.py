@@ -13,6 +13,7 @@ from model import audio
 from model.generation.generate import GenerateRequest, generate
 from model.generation.rest import rest_lips, shortest_pause, shut
 from model.generation.session import Session
+from model.generation.windows import Sampled, crisper
 from model.resampling import RATE
 from model.rig.controls import CONTROLS
 from tests.model import tiny
@@ -40,8 +41,9 @@ def test_rest_says_how_long_a_pause_must_be(length, rest, together):
 
 def test_a_clip_begins_and_ends_shut():
     """Silence before the first word and after the last holds to the clip's end."""
-    level = shut(TIMES, [(0.0, 0.6), (4.2, 5.0)], 0.5)
+    level = shut(TIMES, [(0.0, 1.0), (4.0, 5.0)], 0.5)
     assert level[0] == level[-1] == 1.0 and level[30:120].max() == 0
+    assert shut(TIMES, [(0.0, 0.6), (4.4, 5.0)], 0.5).max() == 0  # the network knows better
 
 
 def test_the_mouth_rests_and_the_face_does_not():
@@ -96,6 +98,19 @@ def test_a_request_rests_as_asked(tmp_path):
     mouth = [i for i, name in enumerate(CONTROLS) if name.startswith(("jaw", "mouthP", "lip"))]
     assert moved[1][30, mouth].max() == 0 < moved[0][30, mouth].max()
     np.testing.assert_array_equal(moved[0][:20], moved[1][:20])
+
+
+def test_mouths_move_crisply_and_eyes_as_they_were():
+    """A corner of the jaw's curve is sharpened by half its bend; straight lines and blinks stay."""
+    random = np.random.default_rng(0)
+    features = random.standard_normal((20, 3)).astype(np.float32)
+    weight = random.standard_normal((len(CONTROLS), 3)).astype(np.float32)
+    before = Sampled(features, weight, np.zeros(len(CONTROLS), np.float32), 30.0, {})
+    after = crisper(before, CONTROLS).motion()
+    jaw = before.motion()[:, JAW]
+    bend = jaw[2:] - 2 * jaw[1:-1] + jaw[:-2]
+    np.testing.assert_allclose(after[1:-1, JAW], jaw[1:-1] - 0.25 * bend, atol=1e-5)
+    np.testing.assert_allclose(after[:, 0], before.motion()[:, 0], atol=1e-6)
 
 
 def test_lead_moves_the_face_before_the_sound(tmp_path):
