@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..character import detect
+from ..files.arrays import read_npz
 from ..motion.edits import KEY, Edits
 from ..motion.motion import Adjustments, Motion
 
@@ -243,9 +244,8 @@ def get_motion(key: Any, clip: Clip, place: int | None = None) -> Motion | None:
         shapes = [np.frombuffer(bytes(key[_SHAPE + one]), np.float32) for one in take.hashes]
     except KeyError:
         return None
-    with np.load(io.BytesIO(curves), allow_pickle=False) as found:
-        arrays = {name: found[name] for name in found.files if name != "about"}
-        about = json.loads(str(found["about"]))
+    arrays: dict[str, Any] = dict(read_npz(curves))
+    about = json.loads(str(arrays.pop("about")))
     about["control_names"] = tuple(about["control_names"])
     about["region_names"] = tuple(about["region_names"])
     about["formulas"] = tuple(about.get("formulas", ()))  # version 1.0.0 had none
@@ -284,10 +284,10 @@ def get_written(key: Any, clip: Clip) -> dict[str, Any] | None:
     data = bytes(key.get(_WRITTEN + clip.uid, b""))
     if not data:
         return None
-    with np.load(io.BytesIO(data), allow_pickle=False) as found:
-        ends = np.cumsum(found["counts"])
-        parts = np.split(found["rows"], ends[:-1]) if len(ends) else []
-        return {str(name): part for name, part in zip(found["names"], parts, strict=True)}
+    found = read_npz(data)
+    ends = np.cumsum(found["counts"])
+    parts = np.split(found["rows"], ends[:-1]) if len(ends) else []
+    return {str(name): part for name, part in zip(found["names"], parts, strict=True)}
 
 
 def _put_bytes(key: Any, name: str, data: bytes) -> None:

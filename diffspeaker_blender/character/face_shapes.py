@@ -17,6 +17,7 @@ from mathutils import Vector
 from numpy.typing import NDArray
 
 from ..errors import HeadError
+from ..files.arrays import read_npz
 from . import detect
 
 Floats = NDArray[np.floating]
@@ -115,8 +116,8 @@ def points_of(obj: Any) -> dict[str, Vector]:
 def place(obj: Any, found: Path) -> int:
     """Set the points of a face from the worker's answer; return how many of them are doubtful."""
     remove_markers(obj)
-    with np.load(found, allow_pickle=False) as file:
-        names, places, doubtful = file["names"], file["points"], file["doubtful"]
+    file = read_npz(found)
+    names, places, doubtful = file["names"], file["points"], file["doubtful"]
     size = 0.04 * float(np.linalg.norm(np.ptp(places, axis=0)))
     for name, where, unsure in zip(names.tolist(), places, doubtful, strict=True):
         marker = bpy.data.objects.new(f"{obj.name} {name}{' ?' if unsure else ''}", None)
@@ -189,9 +190,9 @@ def add(obj: Any, answer: Path) -> dict[str, Any]:
     Each object gets the keys that move it; keys of the same name that are there already stay as
     they are.  Raises HeadError when the character has changed meanwhile.
     """
-    with np.load(answer, allow_pickle=False) as file:
-        names, shapes = file["names"].tolist(), file["shapes"]
-        report = dict(json.loads(str(file["report"])))
+    file = read_npz(answer)
+    names, shapes = file["names"].tolist(), file["shapes"]
+    report = dict(json.loads(str(file["report"])))
     members = detect.members(obj)
     if sum(len(one.data.vertices) for one in members) != shapes.shape[1]:
         raise HeadError(f"{obj.name} was changed while its shapes were made.", "Make them again.")

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ..files.arrays import read_npz
 from .adjust import gain
 from .motion import Adjustments
 
@@ -133,14 +134,14 @@ class Edits:
         """Read what `dump` wrote; an empty layer for no bytes."""
         if not data:
             return cls()
-        with np.load(io.BytesIO(data), allow_pickle=False) as found:
-            pins = zip(found["pin_names"], found["pin_times"], strict=True)
-            return cls(
-                found["times"],
-                tuple(str(name) for name in found["names"]),
-                found["values"],
-                tuple((str(name), float(second)) for name, second in pins),
-            )
+        found = read_npz(data)
+        pins = zip(found["pin_names"], found["pin_times"], strict=True)
+        return cls(
+            found["times"],
+            tuple(str(name) for name in found["names"]),
+            found["values"],
+            tuple((str(name), float(second)) for name, second in pins),
+        )
 
 
 NO_EDITS = Edits()

@@ -5,7 +5,6 @@ named, and a weight that is not a number is an error rather than a silent pose.
 """
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import CheckpointError, OutputError
+from ..files import safe_write
 from .denoiser import DiffSpeaker
 from .latent import PREPARED, LatentNetwork
 from .spec import ModelSpec
@@ -90,14 +90,11 @@ def save(path: str | Path, checkpoint: Checkpoint, *, dtype: torch.dtype | None 
     }
     if checkpoint.template is not None:
         tensors[TEMPLATE] = checkpoint.template.detach().to("cpu", torch.float32).contiguous()
-    partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, str(partial), metadata={"spec": checkpoint.spec.to_json()})
-        partial.replace(path)
+        with safe_write.written(path) as part:
+            save_file(tensors, str(part), metadata={"spec": checkpoint.spec.to_json()})
     except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            partial.unlink()
         raise OutputError(f"{path} cannot be written: {error}.") from error
 
 

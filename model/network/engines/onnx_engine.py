@@ -21,7 +21,7 @@ from ..tensors import read_spec, read_tensors
 from . import graphs, onnx_runtime
 from .engine import Array, Ends, Engine, Predict
 
-PIECE = 6000  # speech or motion frames that pass through a graph at a time
+PIECE = 6000  # motion frames that pass through a graph at a time
 OVERLAP = 200  # speech frames that two windows of the encoder share
 
 
@@ -68,26 +68,20 @@ class OnnxEngine(Engine):
         sound = mel.log_mel(samples, config["bins"], bool(config.get("level")))
         watch(0.1)
         energy = sound[config["bins"]].reshape(-1, 2).copy() if config.get("energy") else None
-        stem = self._stemmed(sound[: config["bins"]])
-        del sound  # of an hour, each of these has a quarter of a gigabyte
-        heard = self._encoded(stem, watch.part(0.1, 1.0))
-        del stem
+        heard = self._encoded(sound[: config["bins"]], watch.part(0.1, 1.0))
+        del sound  # 120 MB an hour
         return self._conditioned(heard, energy, frames)
 
-    def _stemmed(self, mels: Array) -> Array:
-        """Run the encoder's convolutions over (bins, M) in pieces that join exactly → (S, W).
+    def _stemmed(self, mels: Array, start: int, end: int) -> Array:
+        """Run the encoder's convolutions over (bins, M) for some speech frames → (end - start, W).
 
         An output sees two mel frames on either side of its own; four to spare keep the edges of a
         piece, which see silence instead, out of the result.
         """
-        total, pieces = mels.shape[1] // 2, []
-        for start in range(0, total, PIECE):
-            end = min(total, start + PIECE)
-            low, high = max(0, start - 2), min(total, end + 2)
-            given = np.ascontiguousarray(mels[None, :, 2 * low : 2 * high])
-            (piece,) = self._stem.run({"mels": given}, ["stem"])
-            pieces.append(piece[start - low : end - low])
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        low, high = max(0, start - 2), min(mels.shape[1] // 2, end + 2)
+        given = np.ascontiguousarray(mels[None, :, 2 * low : 2 * high])
+        (piece,) = self._stem.run({"mels": given}, ["stem"])
+        return piece[start - low : end - low]
 
     def _conditioned(self, heard: Array, energy: Array | None, frames: int) -> Array:
         """Bring what was heard (S, ·) to the frames and to the denoiser, in pieces: (F, 2DL)."""
@@ -107,17 +101,21 @@ class OnnxEngine(Engine):
             result[start:end] = piece[start - low : end - low]
         return result
 
-    def _encoded(self, stem: Array, watch: Watch) -> Array:
-        """Run the encoder's layers over (S, W) in windows that cross-fade → (S, ·)."""
-        limit = self.spec.encoder.config["positions"]
-        positions = mel.sinusoids(limit, stem.shape[1])
-        spans = list(windows(len(stem), limit, min(OVERLAP, limit // 4)))
+    def _encoded(self, mels: Array, watch: Watch) -> Array:
+        """Run the encoder over mels (bins, M) in windows that cross-fade → (S, ·)."""
+        config, total = self.spec.encoder.config, mels.shape[1] // 2
+        limit = config["positions"]
+        positions = mel.sinusoids(limit, config["width"])
+        spans = list(windows(total, limit, min(OVERLAP, limit // 4)))
         result, covered = np.zeros((0, 0), np.float32), 0
         for number, (start, end) in enumerate(spans):
-            window = {"stem": stem[start:end], "positions": positions[: end - start]}
+            window = {
+                "stem": self._stemmed(mels, start, end),
+                "positions": positions[: end - start],
+            }
             (piece,) = self._encode.run(window, ["features"])
             if not number:
-                result = np.empty((len(stem), piece.shape[1]), np.float32)
+                result = np.empty((total, piece.shape[1]), np.float32)
             shared = covered - start
             if shared > 0:
                 rise = ((np.arange(shared) + 1) / (shared + 1))[:, None].astype(np.float32)
