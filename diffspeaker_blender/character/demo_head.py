@@ -57,7 +57,15 @@ LOOKS = {
     "lashes": ((0.008, 0.006, 0.005), 0.60, 0.0),
     "hair": ((0.060, 0.029, 0.015), 0.58, 0.0),
 }
-SHOWN_SKIN = (0.640, 0.395, 0.295)
+SHOWN = {
+    "skin": (0.640, 0.395, 0.295),
+    "eye": (0.800, 0.770, 0.740),
+    "iris": (0.110, 0.190, 0.260),
+    "pupil": (0.010, 0.010, 0.010),
+}
+"""What painted materials look like in Solid view, which shows no paint."""
+ROOM = 0.3
+"""Metres between the head's middle and whatever it would stand in."""
 
 
 def asset() -> Path:
@@ -66,7 +74,7 @@ def asset() -> Path:
 
 
 def add_demo_head(context: Any, *, stage: bool = True) -> Any:
-    """Add the head at the 3D cursor and return its face object, selected and active.
+    """Add the head at the 3D cursor, or beside what is there; return its face, selected and active.
 
     ``stage`` adds a camera where the scene has none, and three lights where it has none. Nothing
     that is there already is changed. Raises HeadError where the head's file is missing or broken.
@@ -80,7 +88,7 @@ def add_demo_head(context: Any, *, stage: bool = True) -> Any:
         part = _part(title, [_Piece.read(arrays, name) for name in names], home)
         part.parent = face
         _drive(part, face)
-    face.location = scene.cursor.location
+    face.location = _free_place(context, Vector(scene.cursor.location), home)
     if stage:
         _stage(scene, face, home)
     _select(context, face)
@@ -254,7 +262,7 @@ def _material(name: str, flat: bool = False) -> Any:
         shader.inputs["Subsurface Weight"].default_value = subsurface
         shader.inputs["Subsurface Radius"].default_value = (1.0, 0.35, 0.2)
         shader.inputs["Subsurface Scale"].default_value = 0.004
-    shown = colour or SHOWN_SKIN
+    shown = colour or SHOWN[name]
     if colour is None and not flat:
         paint = tree.nodes.new("ShaderNodeVertexColor")
         paint.layer_name = "Color"
@@ -275,6 +283,25 @@ LIGHTS = (
     ("Fill", (0.75, 0.65, 0.05), 3.0, 0.60),
     ("Rim", (0.35, -0.75, 0.50), 9.0, 0.40),
 )
+
+
+def _free_place(context: Any, place: Vector, home: Any) -> Vector:
+    """Return a place for the head, moved to the side until it stands in no mesh (default cube)."""
+    context.view_layer.update()
+    meshes = [obj for obj in context.view_layer.objects if obj.type == "MESH" and obj.visible_get()]
+    boxes = [
+        np.array([obj.matrix_world @ Vector(corner) for corner in obj.bound_box])
+        for obj in meshes
+        if obj.name not in home.objects
+    ]
+    half = np.array([ROOM / 2, ROOM / 2, 0.0])
+    for box in sorted(boxes, key=lambda box: float(box[:, 0].max())):
+        low, high = box.min(0) - half, box.max(0) + half
+        point = np.array(place)
+        inside = np.all(point[:2] > low[:2]) and np.all(point[:2] < high[:2])
+        if inside and low[2] < point[2] + 2 * ROOM and high[2] > point[2]:
+            place = Vector((float(box[:, 0].max()) + ROOM, place.y, place.z))
+    return place
 
 
 def _stage(scene: Any, face: Any, home: Any) -> None:

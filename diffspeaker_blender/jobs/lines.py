@@ -43,6 +43,8 @@ class Wanted:
     source: Source = field(default_factory=Source)
     strips: tuple[str, ...] = ()
     """Names of the strips that were listened to."""
+    audible: bool = False
+    """Whether a file that is no strip yet becomes one, so that playback is heard."""
     about: str = ""
     """How the take is made, in words."""
     replace: bool = False

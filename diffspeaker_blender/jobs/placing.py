@@ -14,13 +14,13 @@ import bpy
 from .. import scenes
 from ..animation import clips, diagnosis, mapped, point_cache, storage
 from ..character import head
-from ..errors import Finding, HeadError
+from ..errors import AudioError, Finding, HeadError
 from ..motion import adjust, keys, motion
 from ..motion.keys import Recipe, Shaped
 from ..motion.motion import Adjustments, Motion
 from ..motion.splice import splice
 from ..settings import machine
-from ..sound import sources, tracking
+from ..sound import sources, strips, tracking
 from . import lines, live, plan
 from .plan import Placement
 
@@ -99,6 +99,7 @@ def _place(result: Motion, shaped: Shaped | None, placement: Placement) -> Place
     start = first_frame(scene, placement)
     if placement.form.mode == "cache" and not placement.mapped:
         return _place_cache(result, placement, target, scene, start)
+    placement = _made_audible(scene, placement, start)
     clip = lines.clip_for(target, scene, placement.clip, start, placement.line)
     before = lines.records_of(target)
     former = before.get(clip)
@@ -122,6 +123,8 @@ def _place(result: Motion, shaped: Shaped | None, placement: Placement) -> Place
     )
     lines.mark(scene, placement.line.strips, target, applied.clip)
     live.show_adjustments(target, adjustments, applied.clip)
+    if placement.line.audible:
+        scene.frame_end = max(scene.frame_end, applied.frames[1])
     findings = () if placement.mapped else diagnosis.verify(target, applied, scene=scene)
     sentence = applied.sentence()
     if len(plan.heads(bpy.context)) > 1:
@@ -180,6 +183,24 @@ def _remarks(
             fix_label="Extend Playback Range",
             blocking=False,
         )
+
+
+def _made_audible(scene: bpy.types.Scene, placement: Placement, start: float) -> Placement:
+    """Put a file that was spoken from the panel in the sequencer, so that playback is heard.
+
+    A Blender without sound has no strips; its result is as good without.
+    """
+    source = placement.line.source
+    if source.kind != "file" or not placement.line.audible:
+        return placement
+    path = Path(source.name)
+    try:
+        strip = strips.sound_at(scene, path, start) or strips.add_sound(scene, path, round(start))
+    except AudioError:
+        return placement
+    noted = lines.noted(scene, strip, replace(source, kind="strip"))
+    line = replace(placement.line, source=noted, strips=(strip.name,))
+    return replace(placement, line=line)
 
 
 def _edits_told(

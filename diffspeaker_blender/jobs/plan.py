@@ -21,6 +21,7 @@ from ..errors import AudioError, HeadError, LipSyncError
 from ..settings import choices, machine
 from ..settings.choices import Choices
 from ..sound import sources as audio
+from ..sound import strips as strips_at
 from ..sound import tracking
 from ..sound.sources import AudioClip
 from ..worker import model_files
@@ -256,8 +257,11 @@ def clip_sources(
         path = bpy.path.abspath(file or settings.audio_file)
         if not path:
             raise AudioError("No sound file is chosen.", "Choose a file, or select a strip.")
-        begin = (start if file else settings.audio_start) / fps
-        return [(audio.file_clip(path, begin), "", None)], ()
+        begin = start if file else settings.audio_start
+        strip = None if file else strips_at.sound_at(scene, Path(path), begin)
+        if strip is not None:  # put there when it was spoken first
+            return [_source(scene, strip, audio.strip_clip(scene, strip))], ()
+        return [(audio.file_clip(path, begin / fps), "", None)], ()
     if settings.source == "SPEAKER":
         if settings.speaker is None:
             raise AudioError("No Speaker object is chosen.", "Pick one in the Lip-Sync panel.")
@@ -427,12 +431,13 @@ def _wanted(
     names: tuple[str, ...] = (strip,) if strip else ()
     if strip and chosen.strips == "JOINED":
         names = (strip, *(s.name for s in audio.selected_strips(context) if s.name != strip))
-    from_file = from_file or choices.settings(context).source == "FILE"
+    audible = not from_file and choices.settings(context).source == "FILE"
+    from_file = from_file or audible
     kind = "strips" if len(names) > 1 else "strip" if strip else ""
     kind = kind or ("file" if from_file else "speaker")
     place = lines.source_of(scene, clip, names, kind)
     about = lines.about(chosen, _style(chosen) if model else None)
-    given = Wanted(source=place, strips=names, about=about)
+    given = Wanted(source=place, strips=names, about=about, audible=audible)
     return lines.wanted(target, scene, clip, chosen, given)
 
 

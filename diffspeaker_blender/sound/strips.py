@@ -73,6 +73,17 @@ def add_sound(scene: Any, path: Path, frame: int) -> Any:
         raise AudioError(f"The sound cannot be put in the sequencer: {error}.") from error
 
 
+def sound_at(scene: Any, path: Path, frame: float) -> Any | None:
+    """Return the strip that plays a file's first sample at a frame, or None."""
+    editor = scene.sequence_editor
+    for strip in all_strips(editor) if editor is not None else []:
+        begins = getattr(strip, "content_start", None)
+        begins = strip.frame_start if begins is None else begins
+        if strip.type == "SOUND" and abs(begins - frame) < 0.5 and file_of(strip) == path:
+            return strip
+    return None
+
+
 def all_strips(editor: Any) -> list[Any]:
     """Return every strip, also those inside metas."""
     return list(editor.strips_all if hasattr(editor, "strips_all") else editor.sequences_all)

@@ -236,3 +236,18 @@ def test_a_head_without_parts_keeps_its_compact_keys(face):
     for child in list(face.children):
         bpy.data.objects.remove(child)
     assert clips.followed(face) == {}
+
+
+def test_it_stands_beside_what_is_there_and_has_eyes() -> None:
+    """Not inside the default cube; in Solid view the eyes have colours of their own."""
+    bpy.ops.mesh.primitive_cube_add(size=2)
+    cube = bpy.context.object
+    face = demo_head.add_demo_head(bpy.context)
+    assert face.location.x > 1.2 and face.location.y == 0
+    again = demo_head.add_demo_head(bpy.context)
+    assert abs(again.location.x - face.location.x) > 0.2
+    shown = {
+        m.name.split()[2].split(".")[0]: tuple(m.diffuse_color)[:3] for m in face.data.materials
+    }
+    assert len({shown["Skin"], shown["Eye"], shown["Iris"], shown["Pupil"]}) == 4
+    bpy.data.objects.remove(cube)

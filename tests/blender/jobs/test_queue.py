@@ -213,3 +213,23 @@ def test_same_seed_same_keys(addon, demo, line):
     submit(line)
     pump(lambda: not jobs.busy())
     np.testing.assert_array_equal(values(demo, range(1, 25)), first)
+
+
+@needs_sound
+def test_a_file_becomes_a_strip_and_the_scene_lasts_as_long(addon, demo, line):
+    """What the panel's File speaks is heard in playback, once; again it is the same line."""
+    from diffspeaker_blender.animation import clips
+    from diffspeaker_blender.sound.strips import all_strips
+
+    scene = bpy.context.scene
+    scene.frame_end = 12
+    chosen = scene.diffspeaker
+    chosen.source, chosen.audio_file, chosen.audio_start = "FILE", str(line), 10.0
+    for _again in range(2):
+        bpy.ops.diffspeaker.generate()
+        found = [strip for strip in all_strips(scene.sequence_editor) if strip.type == "SOUND"]
+        assert len(found) == 1 and found[0].frame_final_start == 10
+        assert len(clips.clips(demo)) == 1
+    record = clips.stored_clip(demo, clips.clips(demo)[0])
+    assert record.source.kind == "strip" and len(record.takes) >= 1
+    assert scene.frame_end >= record.span[1] > 12
