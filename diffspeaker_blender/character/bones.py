@@ -66,7 +66,7 @@ def _narrow(proposal: Proposal) -> bool:
 
 
 class _Bench:
-    """A rig on which channels can be tried; everything is put back at the end."""
+    """A rig on which channels can be tried, in its rest pose; everything is put back at the end."""
 
     def __init__(self, rig: Any, meshes: list[Any], parts: list[Part]) -> None:
         self.rig, self.meshes = rig, meshes
@@ -75,12 +75,22 @@ class _Bench:
 
     def __enter__(self) -> _Bench:
         self.rig.data.pose_position = "POSE"
+        upright = Matrix.Identity(4)
+        self.stood = {
+            bone.name: bone.matrix_basis.copy()
+            for bone in self.rig.pose.bones
+            if bone.matrix_basis != upright
+        }
+        for name in self.stood:
+            self.rig.pose.bones[name].matrix_basis = upright
         self._update()
         self.rest = {mesh.name: self._points(mesh) for mesh in self.meshes}
         return self
 
     def __exit__(self, *_: object) -> None:
         self.rig.data.pose_position = self.position
+        for name, stood in self.stood.items():
+            self.rig.pose.bones[name].matrix_basis = stood
         self._update()
 
     def _update(self) -> None:
@@ -335,7 +345,7 @@ def _with_jaw(bench: _Bench, proposal: Proposal) -> Proposal:
         if proposal.face
         else "turned as well",
     )
-    bases = _bases(bench.rig, [jaw.place])
+    bases = _bases(bench, [jaw.place])
     return replace(
         proposal,
         mapping=replace(mapping, rows=(*mapping.rows, row), bases=bases),
@@ -343,11 +353,12 @@ def _with_jaw(bench: _Bench, proposal: Proposal) -> Proposal:
     )
 
 
-def _bases(rig: Any, places: Iterable[Place]) -> dict[str, dict[str, list[float]]]:
-    """Return how the bones stand now."""
+def _bases(bench: _Bench, places: Iterable[Place]) -> dict[str, dict[str, list[float]]]:
+    """Return how the bones stood before they were tried."""
+    rig, stood = bench.rig, bench.stood
     found = {}
     for name in dict.fromkeys(place.name for place in places if place.kind == "bone"):
-        basis = rig.pose.bones[name].matrix_basis
+        basis = stood.get(name) or rig.pose.bones[name].matrix_basis
         found[name] = {
             "rotation": [round(v, 6) for v in basis.to_quaternion()],
             "location": [round(v, 6) for v in basis.to_translation()],
@@ -473,7 +484,7 @@ class _Lips:
             title,
             tuple(rows),
             lips=lips,
-            bases=_bases(rig, [p for row in rows for p in row.places]),
+            bases=_bases(self.bench, [p for row in rows for p in row.places]),
         )
         self._missing(mapping)
         face = Face(jaw.part, jaw.mouth, {}, jaw.place.name)
