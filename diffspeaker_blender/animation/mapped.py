@@ -103,7 +103,7 @@ def apply(
     """
     mapping = require(obj)
     motion = as_controls(motion)
-    index = storage.read(obj)
+    index = storage.read(_own(obj))
     mapped_edits.keep(obj, index, _owners(mapping), scene_fps(scene))
     former = index.clips.get(clip)
     if former is not None:
@@ -121,7 +121,7 @@ def apply(
     record.adjustments = record.adjustments or vars(Adjustments()).copy()
     record.rank = 1 + max((other.rank for other in index.clips.values()), default=0)
     index.clips[clip] = record
-    takes.add(obj, index, record, motion, spoken)
+    takes.add(_own(obj), index, record, motion, spoken)
     return _written(obj, index, clip, scene)
 
 
@@ -133,14 +133,14 @@ def again(
     Raises HeadError, MotionError.
     """
     mapping = require(obj)
-    index = storage.read(obj)
+    index = storage.read(_own(obj))
     record = index.clips.get(clip)
     place = changes.get("shown", record.shown if record else 0)
-    if record is None or storage.get_motion(obj, record, place) is None:
+    if record is None or storage.get_motion(_own(obj), record, place) is None:
         raise MotionError(f"“{clip}” has no stored motion on {obj.name}.", "Generate it again.")
     mapped_edits.keep(obj, index, _owners(mapping), scene_fps(scene))
     if bare:
-        storage.put_edits(obj, record.take, Edits())
+        storage.put_edits(_own(obj), record.take, Edits())
     for name, value in changes.items():
         setattr(record, name, value)
     if above:
@@ -150,25 +150,25 @@ def again(
 
 def remove(obj: Any, clip: str, scene: Any) -> int:
     """Take one line away, or all with ""; return how many lines went."""
-    index = storage.read(obj)
+    index = storage.read(_own(obj))
     mapped_edits.keep(obj, index, _owners(require(obj)), scene_fps(scene))
     gone = [name for name in index.clips if not clip or name == clip]
     for name in gone:
         del index.clips[name]
     refresh(obj, index, scene)
-    storage.write(obj, index)
+    storage.write(_own(obj), index)
     return len(gone)
 
 
 def edited(obj: Any, clip: str) -> tuple[str, ...]:
     """Return the channels of a line that bear hand edits, as people name them."""
-    record = storage.read(obj).clips.get(clip)
+    record = storage.read(_own(obj)).clips.get(clip)
     if record is None:
         return ()
     found = mapped_edits.curves_of(_owners(require(obj)))
     names = {
         *mapped_edits.changed(obj, record, found),
-        *storage.get_edits(obj, record.take).moved(),
+        *storage.get_edits(_own(obj), record.take).moved(),
     }
     paths = [name.split("|")[2] for name in sorted(names)]
     return tuple(actions.key_in(path) or path for path in paths)
@@ -176,13 +176,13 @@ def edited(obj: Any, clip: str) -> tuple[str, ...]:
 
 def layer_of(obj: Any, clip: str, fps: float) -> Edits:
     """Return all hand edits over the shown take of a line."""
-    record = storage.read(obj).clips[clip]
+    record = storage.read(_own(obj)).clips[clip]
     return mapped_edits.layer_of(obj, record, mapped_edits.curves_of(_owners(require(obj))), fps)
 
 
 def _written(obj: Any, index: Index, clip: str, scene: Any) -> Result:
     keyframes = refresh(obj, index, scene)
-    storage.write(obj, index)
+    storage.write(_own(obj), index)
     record = index.clips[clip]
     first, last = record.span
     moved, findings = (0.0, ()) if record.covered else check(obj, record, scene)
@@ -205,18 +205,35 @@ def require(obj: Any) -> Mapping:
     return mapping
 
 
+def _own(obj: Any) -> Any:
+    """Return the datablock that keeps the lines of a mapped face."""
+    return storage.holder(obj)
+
+
+def make_own(mapping: Mapping) -> None:
+    """Give overridden objects an override of their mesh, too: linked shape keys play nothing."""
+    for name in dict.fromkeys(place.owner for place in mapping.places() if place.kind == "key"):
+        owner = bpy.data.objects.get(name)
+        if owner is None or owner.data.library is None or owner.library is not None:
+            continue
+        own = owner.data.override_create(remap_local_usages=True)
+        if own is not None and owner.data != own:
+            owner.data = own
+
+
 # -- playing ----------------------------------------------------------------------------------
 
 
 def refresh(obj: Any, index: Index, scene: Any) -> int:
     """Play every line of a character through its mapping; return how many keys that took."""
     mapping = require(obj)
+    make_own(mapping)
     fps = scene_fps(scene)
     _settle(obj, index, fps)
     names: tuple[str, ...] = ()
     parts: list[tuple[Clip, Any, Any, list[tuple[Place, Any]]]] = []
     for record in index.clips.values():
-        motion = storage.get_motion(obj, record)
+        motion = storage.get_motion(_own(obj), record)
         if record.covered or motion is None:
             continue
         names = motion.names
@@ -227,7 +244,7 @@ def refresh(obj: Any, index: Index, scene: Any) -> int:
     keyed: dict[Channel, list[Any]] = {}
     for record, frames, shut, found in parts:
         curves = channels.curves_of(found, mapping.bases, mapping.groups())
-        layer = storage.get_edits(obj, record.take)
+        layer = storage.get_edits(_own(obj), record.take)
         curves = mapped_edits.over(record, layer, frames, fps, curves)
         times = edits.seconds(record, np.asarray(frames, np.float64), fps)
         pinned = layer.pinned(tuple(channel.name for channel, _ in curves), times)
@@ -251,7 +268,7 @@ def refresh(obj: Any, index: Index, scene: Any) -> int:
 def _settle(obj: Any, index: Index, fps: float) -> None:
     """Say on which frames each line is seen, the uppermost first."""
     for record in index.clips.values():
-        motion = storage.get_motion(obj, record)
+        motion = storage.get_motion(_own(obj), record)
         if motion is None:
             continue
         late = storage.adjustments(record).offset * motion.fps
@@ -428,7 +445,7 @@ def check(obj: Any, record: Clip, scene: Any) -> tuple[float, tuple[Finding, ...
 
     Played through Blender's evaluation at the frames of the widest jaw. The current frame is kept.
     """
-    motion = storage.get_motion(obj, record)
+    motion = storage.get_motion(_own(obj), record)
     lips = detect.lips_of(obj)
     findings = list(_hidden(obj))
     if record.span[1] < scene.frame_start or record.span[0] > scene.frame_end:

@@ -28,7 +28,7 @@ def changed(obj: Any, record: Clip, found: dict[str, Any]) -> dict[str, NDArray[
 
     found: F-curves by their channel's name.
     """
-    written = None if record.covered else storage.get_written(obj, record)
+    written = None if record.covered else storage.get_written(storage.holder(obj), record)
     if written is None:
         return {}
     now = {name: read(found.get(name), *record.span) for name in written}
@@ -39,12 +39,12 @@ def keep(obj: Any, index: Index, owners: Iterable[Any], fps: float) -> None:
     """Store what was changed by hand on every line with the take that it shows."""
     found = curves_of(owners)
     for record in index.clips.values():
-        storage.put_edits(obj, record.take, layer_of(obj, record, found, fps))
+        storage.put_edits(storage.holder(obj), record.take, layer_of(obj, record, found, fps))
 
 
 def layer_of(obj: Any, record: Clip, found: dict[str, Any], fps: float) -> Edits:
     """Return all hand edits over the shown take of a line: stored ones and new ones."""
-    layer = storage.get_edits(obj, record.take)
+    layer = storage.get_edits(storage.holder(obj), record.take)
     was = changed(obj, record, found)
     if not was:
         return layer
@@ -80,7 +80,7 @@ def remember(obj: Any, index: Index, owners: Iterable[Any]) -> None:
     for record in index.clips.values():
         if not record.covered:
             keys = {name: read(found.get(name), *record.span) for name in record.keys}
-            storage.put_written(obj, record, keys)
+            storage.put_written(storage.holder(obj), record, keys)
 
 
 def strength_of(record: Clip) -> float:

@@ -158,7 +158,7 @@ def holder(obj: Any) -> Any | None:
     """Return what keeps the lines of an object: a mapped character itself, else its shape keys."""
     if obj is None or obj.type != "MESH":
         return None
-    return obj if detect.is_mapped(obj) else obj.data.shape_keys
+    return detect.notes(obj) if detect.is_mapped(obj) else obj.data.shape_keys
 
 
 def _index_name(key: Any | None) -> str:

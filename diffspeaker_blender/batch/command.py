@@ -26,10 +26,10 @@ from typing import Any
 
 import bpy
 
-from ..character import demo_head, head
+from ..character import demo_head, detect, fit, head
 from ..errors import LipSyncError
 from ..export import export
-from ..jobs import placing
+from ..jobs import placing, plan
 from ..jobs.plan import Form, Place, Placement
 from ..motion import motion
 from ..paths import ADDON, absolute
@@ -265,6 +265,9 @@ class _Run:
         """Return the face of a head's file, read once for all its lines."""
         if name not in self.faces:
             target = self._open(name)
+            if detect.is_mapped(target):
+                self.faces[name] = Path("demo")
+                return self.faces[name]
             self.faces[name] = head.write_face(target, self.folder / f"face{len(self.faces)}.npz")
         return self.faces[name]
 
@@ -281,9 +284,11 @@ class _Run:
         except RuntimeError as error:
             raise LipSyncError(f"{path.name} cannot be opened: {error}") from error
         wanted = self.given.object
-        found = bpy.data.objects.get(wanted) if wanted else head.find_head(bpy.context)
+        found = fit.find(bpy.context, wanted) if wanted else plan.chosen_head(bpy.context)
         if found is None:
             raise LipSyncError(f"{path.name} holds no head {wanted}".rstrip() + ".")
+        if detect.speaker_of(found) is not None or not head.looks_like_head(found):
+            return fit.ensure(found)  # type: ignore[no-any-return]
         report = head.check_head(found)
         if not report.usable:
             raise LipSyncError(report.reason)

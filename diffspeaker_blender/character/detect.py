@@ -22,6 +22,8 @@ from .probe import Part, moving
 
 STORED = "diffspeaker.mapping"
 LIPS = "diffspeaker.lips"
+OF = "diffspeaker.of"
+"""On a text: the overridden object whose mapping and lines it keeps."""
 _MODELLING = ("$md-", "$fa-", "$ra-", "$no-", "$bs-", "$cp-", "$ma-")
 """Prefixes of MakeHuman's modelling keys, which shape a person and are not to be driven."""
 _NEAR = 0.25
@@ -173,18 +175,43 @@ def driven_keys(key: Any | None) -> set[str]:
 # -- where the mapping is ---------------------------------------------------------------------
 
 
+def notes(obj: Any, *, make: bool = False) -> Any:
+    """Return the datablock that keeps what is known of a face: the object, or a text of this file.
+
+    What is added to a library override is gone after saving, so that it is kept beside it.
+    """
+    if obj is None or obj.type != "MESH":
+        return None
+    if obj.override_library is None:
+        return obj
+    for text in bpy.data.texts:
+        if text.get(OF) == obj:
+            return text
+    if not make:
+        return None
+    text = bpy.data.texts.new(f"{obj.name} Lip-Sync")
+    text.write(f"What DiffSpeaker knows of {obj.name}, which is linked: its mapping and lines.\n")
+    text[OF] = obj
+    return text
+
+
+def _has_mapping(obj: Any) -> bool:
+    found = notes(obj)
+    return found is not None and STORED in found
+
+
 def speaker_of(obj: Any) -> Any | None:
     """Return the mesh with the mapping of the character that an object is of, or None."""
     if obj is None:
         return None
-    if obj.type == "MESH" and STORED in obj:
+    if _has_mapping(obj):
         return obj
     if obj.type not in {"MESH", "ARMATURE", "EMPTY"}:
         return None
     rig = armature_of(obj)
     root = _root(obj)
     for other in _scene_objects(obj):
-        if other.type == "MESH" and STORED in other:
+        if other.type == "MESH" and _has_mapping(other):
             same_rig = rig is not None and armature_of(other) == rig
             if same_rig or (rig is None and (_root(other) == root or obj in members(other))):
                 return other
@@ -193,7 +220,7 @@ def speaker_of(obj: Any) -> Any | None:
 
 def is_mapped(obj: Any) -> bool:
     """Return whether an object carries a mapping; cheap enough for every redraw."""
-    return obj is not None and obj.type == "MESH" and STORED in obj
+    return _has_mapping(obj)
 
 
 def read_mapping(obj: Any) -> Mapping | None:
@@ -203,7 +230,7 @@ def read_mapping(obj: Any) -> Mapping | None:
     """
     if not is_mapped(obj):
         return None
-    found = _parsed(obj[STORED])
+    found = _parsed(notes(obj)[STORED])
     if found is None:
         return None
     rig = armature_of(obj)
@@ -247,12 +274,12 @@ def owners(obj: Any) -> list[tuple[str, list[tuple[str, str, str, int]]]]:
 
 def store(obj: Any, mapping: Mapping) -> None:
     """Keep a mapping on its character."""
-    obj[STORED] = mapping.to_json()
+    notes(obj, make=True)[STORED] = mapping.to_json()
 
 
 def store_lips(obj: Any, mouth: Mouth) -> None:
     """Keep where the lips are, to measure what they do later."""
-    obj[LIPS] = json.dumps(
+    notes(obj, make=True)[LIPS] = json.dumps(
         {
             "upper": mouth.upper.tolist(),
             "lower": mouth.lower.tolist(),
@@ -264,9 +291,10 @@ def store_lips(obj: Any, mouth: Mouth) -> None:
 
 def forget(obj: Any) -> None:
     """Take the mapping off again."""
+    found = notes(obj)
     for name in (STORED, LIPS):
-        if name in obj:
-            del obj[name]
+        if found is not None and name in found:
+            del found[name]
 
 
 def forget_all(objects: Iterable[Any]) -> None:
@@ -278,6 +306,7 @@ def forget_all(objects: Iterable[Any]) -> None:
 def lips_of(obj: Any) -> dict[str, Any] | None:
     """Return the stored lips: "upper", "lower" (vertex numbers), "along", "width" (world)."""
     try:
-        return dict(json.loads(obj[LIPS])) if LIPS in obj else None
+        found = notes(obj)
+        return dict(json.loads(found[LIPS])) if found is not None and LIPS in found else None
     except ValueError:
         return None

@@ -56,7 +56,7 @@ def fit(obj: Any, *, keep: bool = True) -> tuple[Any, Proposal]:
         detect.store(face, proposal.mapping)
         detect.store_lips(face, proposal.face.mouth)
         remarks = [[one.subject, one.reason, one.missing] for one in proposal.remarks]
-        face[REPORT] = json.dumps(remarks, ensure_ascii=False)
+        detect.notes(face, make=True)[REPORT] = json.dumps(remarks, ensure_ascii=False)
     return face, proposal
 
 
@@ -83,7 +83,8 @@ def ensure(obj: Any) -> Any:
 def remarks_of(obj: Any) -> list[Remark]:
     """Return the rows of the panel for a fitted character."""
     try:
-        return [Remark(*row) for row in json.loads(obj.get(REPORT, "[]"))]
+        found = detect.notes(obj)
+        return [Remark(*row) for row in json.loads(found.get(REPORT, "[]"))] if found else []
     except (ValueError, TypeError):
         return []
 

@@ -20,6 +20,7 @@ import bpy
 import numpy as np
 
 from .. import scenes
+from ..animation import channels
 from ..errors import ExportError
 from ..sound.clip import AudioClip, write_beside
 from ..sound.strips import scene_fps
@@ -88,7 +89,8 @@ def export(
     first, last = stand_ins.frame_range(members, scene)
     baked = stand_ins.bake(members, scene, first, last)
     moving = sum(int(one.moving.sum()) for one in baked)
-    if not moving:
+    turned = any(channels.written(member) for member in members if member.type == "ARMATURE")
+    if not moving and not turned:
         raise ExportError(
             f"No shape key of {objects[0].name} moves between frames {first} and {last}.",
             "Generate first, or choose Check Animation to see why nothing moves.",

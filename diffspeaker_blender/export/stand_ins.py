@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..animation import actions, storage
-from ..character import drivers
+from ..character import detect, drivers
 from ..sound.strips import scene_curves
 
 _STILL = 1e-6
@@ -46,8 +46,8 @@ def family(objects: list[Any]) -> tuple[list[Any], list[str]]:
     head itself is never left out, nor is a part that is only locked, or hidden while one works.
     """
     found: dict[str, Any] = {}
-    left_out = []
-    for obj in objects:
+    left_out: list[str] = []
+    for obj in _whole(objects):
         for member in [obj, *obj.children_recursive]:
             if member.type == "MESH":
                 if member is not obj and _is_helper(member):
@@ -65,6 +65,18 @@ def family(objects: list[Any]) -> tuple[list[Any], list[str]]:
     return list(found.values()), left_out
 
 
+def _whole(objects: list[Any]) -> list[Any]:
+    """Return the objects, and of mapped characters all meshes beside the face."""
+    found: list[Any] = []
+    for obj in objects:
+        mapping = detect.read_mapping(obj)
+        spoken = {place.owner for place in mapping.places()} if mapping is not None else set()
+        meshes = detect.members(obj) if mapping is not None else []
+        inside = [o for o in meshes if o.name in spoken or detect.armature_of(o) is not None]
+        found += [obj, *inside]
+    return list(dict.fromkeys(found))
+
+
 def _is_helper(part: Any) -> bool:
     """Return whether neither viewport nor render ever shows a part."""
     if not part.hide_render or _hiding_curves(part):
@@ -80,7 +92,7 @@ def frame_range(objects: list[Any], scene: Any) -> tuple[int, int]:
 
     Without a clip, what the shape keys' curves span; without curves, the scene's range.
     """
-    clips = [c for o in objects for c in storage.read(_key(o)).clips.values()]
+    clips = [c for o in objects for c in storage.read(storage.holder(o)).clips.values()]
     if clips:
         first = min(clip.span[0] for clip in clips)
         return int(first), int(np.ceil(max(clip.span[1] + clip.ease for clip in clips)))

@@ -177,9 +177,11 @@ class DIFFSPEAKER_OT_forget_character(bpy.types.Operator):
         back(face)
         if detect.read_mapping(face) is not None:
             mapped.remove(face, "", context.scene)
-        for name in list(face.keys()):
-            if name.startswith("diffspeaker."):
-                del face[name]
+        known = detect.notes(face)
+        for name in [n for n in known.keys() if n.startswith("diffspeaker.")]:  # noqa: SIM118
+            del known[name]
+        if known != face:
+            bpy.data.texts.remove(known)
         return {"FINISHED"}
 
 
@@ -290,7 +292,8 @@ class DIFFSPEAKER_OT_load_mapping(bpy.types.Operator, ImportHelper):
 def posed(face: Any) -> str:
     """Return the test pose that a face shows, "" for none."""
     try:
-        return str(json.loads(face[POSED])["pose"]) if POSED in face else ""
+        known = detect.notes(face)
+        return str(json.loads(known[POSED])["pose"]) if known and POSED in known else ""
     except (ValueError, KeyError):
         return ""
 
@@ -298,25 +301,27 @@ def posed(face: Any) -> str:
 def pose(face: Any, name: str) -> None:
     """Show a test pose, remembering what was there."""
     mapping = mapped.require(face)
+    mapped.make_own(mapping)
     wanted = POSES[name]
     values = [list(wanted.values())]
     found = channels.curves_of(mapping.evaluate(values, list(wanted)), mapping.bases)
     before = {channel.name: channels.value_of(channel) for channel, _ in found}
     for channel, curve in found:
         channels.set_value(channel, float(curve[0]))
-    face[POSED] = json.dumps({"pose": name, "before": before})
+    detect.notes(face, make=True)[POSED] = json.dumps({"pose": name, "before": before})
     _tag(mapping)
 
 
 def back(face: Any) -> None:
     """Take a test pose off again."""
-    if face is None or POSED not in face:
+    known = detect.notes(face)
+    if known is None or POSED not in known:
         return
     try:
-        before = json.loads(face[POSED])["before"]
+        before = json.loads(known[POSED])["before"]
     except (ValueError, KeyError):
         before = {}
-    del face[POSED]
+    del known[POSED]
     mapping = detect.read_mapping(face)
     if mapping is None:
         return
@@ -339,10 +344,10 @@ def _tag(mapping: Mapping) -> None:
 
 def _replay(face: bpy.types.Object, context: bpy.types.Context) -> None:
     """Play the lines of a character through its mapping as it is now."""
-    index = storage.read(face)
+    index = storage.read(storage.holder(face))
     if index.clips:
         mapped.refresh(face, index, context.scene)
-        storage.write(face, index)
+        storage.write(storage.holder(face), index)
 
 
 # -- strengths --------------------------------------------------------------------------------

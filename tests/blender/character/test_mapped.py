@@ -27,7 +27,7 @@ def build(name: str = "Anna", **renamed: str) -> bpy.types.Object:
         (
             " Teeth",
             np.array([[x, 0.01, z] for z in (-0.01, -0.004) for x in (-0.01, 0, 0.01)] * 2),
-            [],
+            [[0, 1, 3], [1, 4, 3], [1, 2, 4], [2, 5, 4]],
         ),
     ):
         mesh = bpy.data.meshes.new(name + suffix)
@@ -376,3 +376,101 @@ def test_what_the_user_keys_in_our_action_stays(addon) -> None:
     clips.apply_motion(anna, talk(), clip="one")
     assert kept()
     assert max(lips_apart(anna, frame) for frame in range(1, 24)) > 0.01
+
+
+def test_export_keeps_target_names_on_all_meshes(addon, tmp_path) -> None:
+    from diffspeaker_blender.export import export
+
+    anna = build()
+    fit.fit(anna)
+    clips.apply_motion(anna, talk(), clip="one")
+    report = export.export([anna], tmp_path / "anna.glb")
+    assert report.shapes >= 4
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    bpy.ops.import_scene.gltf(filepath=str(tmp_path / "anna.glb"))
+    moved = {}
+    for obj in bpy.data.objects:
+        if obj.type == "MESH" and obj.data.shape_keys is not None:
+            key = obj.data.shape_keys
+            assert "jawOpen" in key.key_blocks
+            moved[obj.name] = 0.0
+            for frame in range(30):
+                bpy.context.scene.frame_set(frame)
+                moved[obj.name] = max(moved[obj.name], key.key_blocks["jawOpen"].value)
+    assert set(moved) == {"Anna", "Anna Teeth"}
+    assert min(moved.values()) > 0.3
+
+
+def test_bones_are_exported_too(addon, tmp_path) -> None:
+    from diffspeaker_blender.export import export
+
+    bella = with_bones(0.0, "X")
+    fit.fit(bella)
+    clips.apply_motion(bella, talk(), clip="one")
+    export.export([bella], tmp_path / "bella.glb")
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    bpy.ops.import_scene.gltf(filepath=str(tmp_path / "bella.glb"))
+    rig = next(obj for obj in bpy.data.objects if obj.type == "ARMATURE")
+    turned = set()
+    for frame in range(30):
+        bpy.context.scene.frame_set(frame)
+        turned.add(round(rig.pose.bones["jaw"].matrix_basis.to_quaternion().angle, 2))
+    assert len(turned) > 5
+
+
+def test_a_linked_character_speaks_through_its_override(addon, tmp_path) -> None:
+    """No key can be made there, none has to be; what was keyed is there after saving."""
+    build("Anna")
+    path = tmp_path / "library.blend"
+    group = bpy.data.collections.new("Cast")
+    for name in ("Anna", "Anna Teeth"):
+        group.objects.link(bpy.data.objects[name])
+    bpy.data.libraries.write(str(path), {group})
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    with bpy.data.libraries.load(str(path), link=True) as (_, wanted):
+        wanted.collections = ["Cast"]
+    linked = bpy.data.collections["Cast"]
+    held = bpy.data.objects.new("Cast", None)
+    held.instance_type, held.instance_collection = "COLLECTION", linked
+    bpy.context.scene.collection.objects.link(held)
+    linked.override_hierarchy_create(
+        bpy.context.scene, bpy.context.view_layer, reference=held, do_fully_editable=True
+    )
+    anna = next(
+        o for o in bpy.context.scene.objects if o.name.startswith("Anna") and "Teeth" not in o.name
+    )
+    assert anna.override_library is not None
+    speaker, _ = fit.fit(anna)
+    clips.apply_motion(speaker, talk(), clip="one")
+    widest = max(lips_apart(speaker, frame) for frame in range(1, 26))
+    assert widest > 0.01
+    name = speaker.name
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "shot.blend"))
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "shot.blend"))
+    again = bpy.data.objects[name]
+    assert detect.is_mapped(again)
+    assert clips.clips(again) == ("one",)
+    assert max(lips_apart(again, frame) for frame in range(1, 26)) == pytest.approx(
+        widest, rel=0.02
+    )
+
+
+def test_nla_and_few_keys(addon) -> None:
+    anna = build()
+    fit.fit(anna)
+    clips.apply_motion(anna, talk(), clip="one")
+    dense = sum(len(c.keyframe_points) for c in curves(anna.data.shape_keys.animation_data.action,
+                                                       anna.data.shape_keys))  # fmt: skip
+    shown = [lips_apart(anna, frame) for frame in range(1, 26)]
+    clips.apply_motion(anna, talk(), clip="one", nla=True, tolerance=0.5)
+    key = anna.data.shape_keys
+    assert key.animation_data.action is None
+    strip = key.animation_data.nla_tracks[0].strips[0]
+    slot = getattr(strip, "action_slot", None)
+    from diffspeaker_blender.animation import actions
+
+    bag = actions.channels(strip.action, slot, ensure=False)
+    assert sum(len(c.keyframe_points) for c in bag.fcurves) < 0.75 * dense
+    again = [lips_apart(anna, frame) for frame in range(1, 26)]
+    assert np.abs(np.array(again) - shown).max() < 0.003
+    assert lips_apart(anna, 7) == pytest.approx(lips_apart(anna, -50), abs=5e-4)
