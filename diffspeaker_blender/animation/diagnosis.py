@@ -34,7 +34,7 @@ def verify(obj: Any, applied: Applied, *, scene: Any = None) -> tuple[Finding, .
     scene = scene or bpy.context.scene
     shown = scenes.scene_of(obj, scene) or scene  # the sequencer's scene may be another
     if detect.is_mapped(obj):
-        known = storage.read(obj).clips.get(applied.clip)
+        known = storage.read(storage.holder(obj)).clips.get(applied.clip)
         gone = Finding("gone", f"{obj.name} no longer carries “{applied.clip}”.")
         return mapped.check(obj, known, shown)[1] if known else (gone,)
     key = obj.data.shape_keys
