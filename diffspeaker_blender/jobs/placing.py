@@ -128,7 +128,7 @@ def _place(result: Motion, shaped: Shaped | None, placement: Placement) -> Place
     findings = () if placement.mapped else diagnosis.verify(target, applied, scene=scene)
     sentence = applied.sentence()
     if len(plan.heads(bpy.context)) > 1:
-        sentence = f"{target.name}: {sentence[0].lower()}{sentence[1:]}"
+        sentence += f" on {target.name}"
     if not any(found.blocking for found in (*findings, *applied.findings)):
         sentence += f", {sync(scene, placement, applied.frames, start)}"
     return Placed(

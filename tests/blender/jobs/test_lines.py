@@ -271,6 +271,7 @@ def test_the_active_head_speaks(addon, demo, second, line):
         generate(audio=str(line))
         assert len(lines_of(speaker)) == 1
         assert len(lines_of(other)) == had
+        assert f" on {speaker.name}, " in bpy.context.window_manager.diffspeaker.message
 
 
 @needs_sound
