@@ -13,9 +13,10 @@ from typing import Any
 import bpy
 from bpy.props import BoolProperty, IntProperty, StringProperty
 
-from ..animation import clips, compare, storage, takes
+from ..animation import clips, compare, idling, storage, takes
 from ..animation.storage import Clip
-from ..errors import LipSyncError
+from ..character import detect
+from ..errors import HeadError, LipSyncError
 from ..jobs import follow, lines, live, plan, queue, status
 from ..jobs.status import refuse
 from ..settings import choices, machine
@@ -238,6 +239,40 @@ class DIFFSPEAKER_OT_redo_range(Choices, _OfLine, bpy.types.Operator):
         return {"FINISHED"}
 
 
+class DIFFSPEAKER_OT_add_idle(bpy.types.Operator):
+    """Let the head blink, glance and move its brows a little wherever no line speaks in the scene"""
+
+    bl_idname = "diffspeaker.add_idle"
+    bl_label = "Add Idle"
+    bl_options = {"REGISTER", "UNDO"}
+
+    head: StringProperty(name="Head", description="Name of the head", options={"SKIP_SAVE"})
+    seed: IntProperty(name="Seed", description="Another number gives other moments", min=0)
+    remove: BoolProperty(
+        name="Remove", description="Take the idle face away again", options={"SKIP_SAVE"}
+    )
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        try:
+            target = plan.find_head(context, self.head)
+            if detect.is_mapped(target):
+                raise HeadError(
+                    f"{target.name} is played through a mapping, which has no idle face yet.",
+                    "Key its eyes by hand.",
+                )
+            if self.remove:
+                idling.remove(target)
+                status.say("The head rests between its lines")
+                return {"FINISHED"}
+            scene: Any = sources.sequencer_scene(context) or context.scene
+            count = idling.fill(target, scene, seed=self.seed)
+        except LipSyncError as error:
+            return refuse(self, error)
+        gaps = "1 gap" if count == 1 else f"{count} gaps"
+        status.say(f"{target.name} lives in {gaps} between its lines")
+        return {"FINISHED"}
+
+
 class DIFFSPEAKER_OT_spoken_by(bpy.types.Operator):
     """Let the selected strips be spoken by this character, and remember it"""
 
@@ -333,6 +368,7 @@ def _draw_takes(layout: Any, target: Any, clip: str, record: Clip) -> None:
             _take(tools, "remove_take", target, clip, place, text="", icon="X", emboss=False)
     row = column.row(align=True)
     _button(row, "redo_range", target, clip, text="Redo Range…", icon="FILE_REFRESH")
+    row.operator("diffspeaker.add_idle", icon="HIDE_OFF").head = target.name
     if standing:
         _take(row, "compare_takes", target, clip, record.shown, text="End Comparing").stop = True
 
@@ -383,6 +419,7 @@ _CLASSES = (
     DIFFSPEAKER_OT_toggle_follow,
     DIFFSPEAKER_OT_drop_edits,
     DIFFSPEAKER_OT_redo_range,
+    DIFFSPEAKER_OT_add_idle,
     DIFFSPEAKER_OT_spoken_by,
     DIFFSPEAKER_MT_spoken_by,
 )

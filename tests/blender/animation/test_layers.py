@@ -117,3 +117,28 @@ def test_three_lines_leave_the_keys_of_one(grid: SimpleNamespace) -> None:
     assert len(obj.data.shape_keys.key_blocks) == count
     clips.remove_motion(obj)
     assert obj.data.shape_keys is None and not bpy.data.actions
+
+
+def test_a_head_lives_between_its_lines(grid: SimpleNamespace) -> None:
+    """Idle fills the gaps alone, again replaces itself, and goes without a trace."""
+    from diffspeaker_blender.animation import idling
+
+    obj, scene = grid.object, bpy.context.scene
+    motion = speech(1)
+    lids = motion.shapes[-1:]
+    names = (*(n for n in motion.names if n != "eyeBlinkLeft"), "eyeBlinkLeft", "eyeBlinkRight")
+    motion = type(motion)(**{**vars(motion), "names": names[: len(motion.names)] + ("eyeBlinkRight",),
+                             "weights": np.c_[motion.weights, motion.weights[:, -1]],
+                             "shapes": np.concatenate([motion.shapes, lids])})  # fmt: skip
+    clips.apply_motion(obj, motion, clip="line", start_frame=150)
+    spoken = [opened(obj, frame, frame + 1) for frame in (160, 180)]
+    for _again in range(2):
+        assert idling.fill(obj, scene) == 2
+    assert len(clips.clips(obj)) == 3
+    assert [opened(obj, frame, frame + 1) for frame in (160, 180)] == spoken
+    blinks = []
+    for frame in range(1, 140):
+        scene.frame_set(frame)
+        blinks.append(obj.data.shape_keys.key_blocks["eyeBlinkRight"].value)
+    assert max(blinks) > 0.7 and opened(obj, 1, 140) == 0
+    assert idling.remove(obj) == 2 and clips.clips(obj) == ("line",)
