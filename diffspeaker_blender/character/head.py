@@ -79,8 +79,11 @@ def looks_like_head(obj: Any) -> bool:
     return obj is not None and obj.type == "MESH" and len(obj.data.vertices) == VERTICES
 
 
-def check_head(obj: Any, need: str = "any") -> HeadReport:
+def check_head(obj: Any, need: str = "any", vertices: int = VERTICES) -> HeadReport:
     """Say whether `obj` can be animated, and if not what differs.
+
+    vertices: how many a vertex model moves; a mesh that is not FLAME's is told by them alone, and
+    the worker compares it with the model's own where the model brings it.
 
     need: "flame" for models that move FLAME's vertices by number, "own" for those that bring the
     head they belong to (the worker compares), else "any".
@@ -90,7 +93,14 @@ def check_head(obj: Any, need: str = "any") -> HeadReport:
         return report
     findings, kind = list(report.findings), ""
     count = len(obj.data.vertices)
-    if count != VERTICES:
+    if need != "any" and vertices != VERTICES:
+        if count != vertices:
+            findings.insert(0, Finding(
+                "vertex-count",
+                f"{obj.name} has {count:,} vertices, this model moves a head of {vertices:,}. "
+                "Pick the head it was trained on, or choose the bundled model.",
+            ))  # fmt: skip
+    elif count != VERTICES:
         doubles = _doubles(obj.data) if count <= _MANY else 0
         words = "Use the head as it was imported, before anything was added, cut or merged."
         if doubles:

@@ -142,6 +142,7 @@ def _place(result: Motion, shaped: Shaped | None, placement: Placement) -> Place
             *findings,
             *applied.findings,
             *_remarks(target, scene, placement, applied.frames),
+            *_loss_told(result),
             *_edits_told(target, applied.clip, edited, placement),
             *_lines_told(before, lines.records_of(target), applied.clip),
         ),
@@ -201,6 +202,21 @@ def _made_audible(scene: bpy.types.Scene, placement: Placement, start: float) ->
     noted = lines.noted(scene, strip, replace(source, kind="strip"))
     line = replace(placement.line, source=noted, strips=(strip.name,))
     return replace(placement, line=line)
+
+
+def _loss_told(result: Motion) -> tuple[Finding, ...]:
+    """Remark what reading controls off a vertex model's motion has lost."""
+    error = result.report.get("controls_lip_error_mm")
+    if not isinstance(error, int | float):
+        return ()
+    message = (
+        "The model moves the vertices of its own head; read as controls, its lips are kept to "
+        f"{error:.1f} mm on average"
+    )
+    related = result.report.get("controls_opening_r")
+    if isinstance(related, int | float):
+        message += f", their opening to r = {related:.2f}"
+    return (Finding("controls-read", f"{message}.", blocking=False),)
 
 
 def _edits_told(

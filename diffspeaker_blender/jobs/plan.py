@@ -165,7 +165,8 @@ def fitted(found: bpy.types.Object) -> bpy.types.Object:
 
     Raises HeadError where there is neither.
     """
-    if head.looks_like_head(found) and not detect.is_mapped(found):
+    own = is_own(found, model_of(bpy.context))
+    if (head.looks_like_head(found) or own) and not detect.is_mapped(found):
         return found
     face: bpy.types.Object = fit.ensure(found)
     return face
@@ -179,7 +180,7 @@ def chosen_head(context: bpy.types.Context) -> bpy.types.Object | None:
     active = getattr(context, "object", None) or context.view_layer.objects.active
     seen: list[bpy.types.Object | None] = [active, *context.view_layer.objects.selected]
     for obj in seen:
-        if obj is not None and head.looks_like_head(obj):
+        if head.looks_like_head(obj) or is_own(obj, model_of(context)):
             return compare.original(obj)  # type: ignore[no-any-return]
         face: bpy.types.Object | None = detect.speaker_of(obj)
         if face is not None:
@@ -337,7 +338,8 @@ def _ready(target: bpy.types.Object, model: model_files.ModelFile | None) -> bpy
 
     Raises HeadError.
     """
-    if not head.looks_like_head(target) and not detect.is_mapped(target):
+    known = head.looks_like_head(target) or detect.is_mapped(target) or is_own(target, model)
+    if not known:
         target = fit.ensure(target)
     check(target, model)
     return target
@@ -359,16 +361,53 @@ def need_of(model: model_files.ModelFile | None) -> str:
     return "own" if model.template else "flame"
 
 
+def is_own(obj: bpy.types.Object | None, model: model_files.ModelFile | None) -> bool:
+    """Tell whether an object has just the vertices that a vertex model moves."""
+    if obj is None or obj.type != "MESH" or model is None or not model.vertices:
+        return False
+    return len(obj.data.vertices) == model.vertices  # type: ignore[union-attr]
+
+
+def head_of_model(model: model_files.ModelFile | None) -> bpy.types.Object:
+    """Return a head on which a vertex model's motion can be read, for a character of another mesh.
+
+    The model moves FLAME's vertices by number but does not know how they are joined: a FLAME head
+    in the file does, shown or hidden. Raises HeadError where there is none.
+    """
+    if model is not None and model.vertices not in (0, head.VERTICES):
+        raise HeadError(
+            f"{model.name} moves a head of {model.vertices:,} vertices, which cannot be read as "
+            "face controls.",
+            "Pick the head it was trained on, or choose the bundled model.",
+        )
+    for obj in bpy.data.objects:
+        if head.looks_like_head(obj) and head.check_head(obj, "flame").kind == "flame":
+            return obj
+    raise HeadError(
+        "This model moves the vertices of a FLAME head, and this file has none to read them on.",
+        "Import a FLAME head (it may stay hidden), or choose the bundled model.",
+    )
+
+
+def may_read(model: model_files.ModelFile | None) -> bool:
+    """Tell, cheaply enough for every redraw, whether `head_of_model` is likely to find a head."""
+    known = model is not None and model.vertices in (0, head.VERTICES)
+    return known and any(head.looks_like_head(obj) for obj in bpy.data.objects)
+
+
+def report_on(target: bpy.types.Object, model: model_files.ModelFile | None) -> head.HeadReport:
+    """Say whether a model can move a head by its vertices or its rig."""
+    vertices = (model.vertices if model else 0) or head.VERTICES
+    return head.check_head(target, need_of(model), vertices)
+
+
 def check(target: bpy.types.Object, model: model_files.ModelFile | None) -> None:
     """Refuse a head the model cannot move, naming why. Raises HeadError."""
     if detect.is_mapped(target):
         if need_of(model) != "any":
-            raise HeadError(
-                f"{target.name} is no head of this model, which moves vertices by number.",
-                "Choose the bundled model, which speaks on every character.",
-            )
+            head_of_model(model)
         return
-    report = head.check_head(target, need_of(model))
+    report = report_on(target, model)
     if not report.usable:
         raise HeadError(report.reason)
 
@@ -391,11 +430,14 @@ def _task(
     if keep is not None:
         lines.write_keep(folder / "keep.npz", target, keep, scene, rows)
     mapped = detect.is_mapped(target)
+    foreign = mapped and need_of(model) != "any"
+    shown = head_of_model(model) if foreign else None if mapped else target
     request = SpeechRequest(
         **clip.request(folder),
         face="demo"
-        if mapped
-        else str(head.write_face(target, folder / "face.npz", clips.keys_of(target))),
+        if shown is None
+        else str(head.write_face(shown, folder / "face.npz", clips.keys_of(shown))),
+        controls=foreign,
         output=str(folder / "motion.npz"),
         checkpoint=model.checkpoint if model else chosen.model,
         style=_style(chosen) if model else None,

@@ -211,19 +211,21 @@ def _refusal(chosen: bpy.types.Object, model: ModelFile | None) -> tuple[str, Fi
     """Return why this head is refused; looked at again only when something about it changed."""
     mesh = chosen.data
     if detect.is_mapped(chosen):
-        if plan.need_of(model) != "any":
-            return "This model moves its own head only: choose the bundled one", None
+        if plan.need_of(model) != "any" and not plan.may_read(model):
+            return "This model needs a FLAME head in the file, or choose the bundled one", None
         return "", None
-    if not head.looks_like_head(chosen):  # it is measured when the button is pressed
+    if not head.looks_like_head(chosen) and not plan.is_own(
+        chosen, model
+    ):  # it is measured when the button is pressed
         if mesh.shape_keys is not None or detect.armature_of(chosen) is not None:
             return "", None
-        return f"{chosen.name} cannot speak: {fit.NEEDS}", None
+        return f"{chosen.name} cannot speak: {fit.NEEDS}. Make Face Shapes may give it some", None
     counts = (len(mesh.vertices), len(mesh.edges), len(mesh.polygons), mesh.users)
     state = (chosen.mode, chosen.library, mesh.library, mesh.override_library)
     key = (chosen.name_full, mesh.name_full, *counts, *map(str, state), model and model.id)
     if key not in _refusals:
         _refusals.clear()
-        report = head.check_head(chosen, plan.need_of(model))
+        report = plan.report_on(chosen, model)
         _refusals[key] = ("", None) if report.usable else (report.reason, report.fix)
     return _refusals[key]
 

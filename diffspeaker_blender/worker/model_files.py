@@ -37,6 +37,7 @@ class ModelFile:
     notes: one paragraph from whoever made the file.
     megabytes: size on the disk.
     template: whether the file holds the neutral head that its motion belongs to.
+    vertices: how many vertices a vertex model moves; 0 where it moves none, or does not say.
     light: whether the engine that we carry runs it; others need torch.
     """
 
@@ -51,6 +52,7 @@ class ModelFile:
     megabytes: float
     template: bool = False
     light: bool = False
+    vertices: int = 0
 
     @property
     def checkpoint(self) -> str:
@@ -107,7 +109,15 @@ def read(path: Path, identifier: str | None = None) -> ModelFile:
         megabytes=path.stat().st_size / 1e6,
         template="motion.template" in header,
         light=_light(spec),
+        vertices=_vertices(spec),
     )
+
+
+def _vertices(spec: Mapping[str, Any]) -> int:
+    """Return how many vertices a vertex model moves: a third of its channels."""
+    channels = spec.get("channels")
+    moves = spec.get("motion", "vertices") == "vertices" and isinstance(channels, int)
+    return int(channels) // 3 if moves and channels else 0
 
 
 def _light(spec: Mapping[str, Any]) -> bool:

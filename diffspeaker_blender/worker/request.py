@@ -42,6 +42,8 @@ class SpeechRequest:
     """Largest error of the shapes, millimetres on a life-size head."""
     detail: bool = True
     """Add shapes for what the named ones cannot say."""
+    controls: bool = False
+    """Read controls off a vertex model's motion, for a character of another mesh."""
     keep: str | None = None
     """`.npz` of values that the motion must keep; the rest is filled in between them."""
     device: str = "auto"

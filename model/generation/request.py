@@ -55,6 +55,9 @@ class GenerateRequest:
     """Control models: add shapes for what the named ones cannot say."""
     dense: bool = False
     """Also write the offsets of every frame."""
+    controls: bool = False
+    """Vertex models: also read the controls off the motion, for a character that has no such mesh.
+    Needs a face whose lips the rig can read."""
     keep: str | None = None
     """Control models: `.npz` of values that the motion must keep (controls, names, mask, fps); the
     rest is filled in between them."""
@@ -162,7 +165,7 @@ _FIELD_CHECKS: dict[str, Any] = {
     **dict.fromkeys(("face", "sampler", "keep"), _optional(_text)),
     **dict.fromkeys(("expression", "intensity", "tolerance", "rest", "lead"), _number),
     **dict.fromkeys(("guidance", "fps"), _optional(_number)),
-    **dict.fromkeys(("detail", "dense"), _flag),
+    **dict.fromkeys(("detail", "dense", "controls"), _flag),
     "gate": _optional(_flag),
     "seed": _whole,
     "steps": _optional(_whole),

@@ -11,7 +11,9 @@ import numpy as np
 from ..errors import FaceError
 from ..motion import Motion, largest_move
 from ..progress import Watch
+from ..rig.controls import CONTROLS
 from ..rig.head_files import metres, place
+from ..rig.inverse import read_controls
 from .low_rank import factor
 
 if TYPE_CHECKING:
@@ -64,7 +66,34 @@ def fit_vertices(
         template=head.astype(np.float32),
         report=report,
     )
-    return motion if face is None else with_regions(motion, face, session)
+    if face is None:
+        return motion
+    if request.controls:
+        return with_controls(motion, face, session, tell)
+    return with_regions(motion, face, session)
+
+
+def with_controls(
+    motion: Motion, face: Face, session: Session, tell: Callable[[float], None]
+) -> Motion:
+    """Add the controls that say what the motion does, and report what they lose of it.
+
+    Raises `FaceError` where the face is none that the rig can read.
+    """
+    found = read_controls(
+        session.rig(face), motion.weights, motion.shapes, Watch(tell).part(0.9, 1.0)
+    )
+    loss = {
+        "controls_lip_error_mm": found.mean,
+        "controls_lip_error_p95_mm": found.worst,
+        "controls_opening_r": None if np.isnan(found.opening) else found.opening,
+    }
+    return replace(
+        motion,
+        controls=found.controls,
+        control_names=CONTROLS,
+        report=motion.report | loss,
+    )
 
 
 def with_regions(motion: Motion, face: Face, session: Session) -> Motion:

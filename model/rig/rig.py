@@ -80,6 +80,11 @@ class Rig:
         self._head = head
         self._columns = [INDEX[name] for name in self._head.linear_names]
 
+    @property
+    def metres(self) -> float:
+        """Metres of a life-size head that one unit of the mesh is."""
+        return LIFE_EYE_DISTANCE / self._head.unit
+
     def evaluate(self, controls: ArrayLike) -> FloatArray:
         """Return the exact offsets (F, V, 3), in the mesh's own units and axes, of controls (F, C).
 
