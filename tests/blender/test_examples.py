@@ -90,6 +90,6 @@ def test_dialogue(addon, line, tmp_path):
     path = tmp_path / "dialogue.blend"
     bpy.ops.wm.save_as_mainfile(filepath=str(path))
     said = play("dialogue.py", path, tmp_path / "out.blend", folder=tmp_path)
-    assert "Anna, line 1: Mouth moved" in said
-    assert "Ben, line 2: Mouth moved" in said
+    assert "line 1: Anna: mouth moved" in said
+    assert "line 2: Ben: mouth moved" in said
     assert "line 3" not in said
