@@ -137,6 +137,8 @@ def _lines(given: argparse.Namespace) -> list[Line]:
         given.model = str(absolute(given.model))
     default = Line(Path(), Path(), given.head or DEMO_HEAD, given.style, given.model, given.seed)
     suffix = "." + given.format.lower().lstrip(".")
+    if suffix != ".blend":
+        export.kind_of(Path(given.format), suffix[1:] or "nothing")
     if given.audio is not None:
         output = given.export or given.audio.with_suffix(suffix)
         lines = [replace(default, audio=given.audio, output=output)]

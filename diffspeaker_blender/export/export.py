@@ -93,7 +93,7 @@ def export(
     if not moving and not turned:
         raise ExportError(
             f"No shape key of {objects[0].name} moves between frames {first} and {last}.",
-            "Generate first, or choose Check Animation to see why nothing moves.",
+            "Generate a line first; if there is one, generating it again says what holds it.",
         )
     said: list[str] = []
     if arkit:
@@ -328,7 +328,7 @@ def _remarks(kind: str, found: dict[str, Any], members: list[Any]) -> Iterator[s
     if found["lowest"] < -5e-3 and kind in ("glb", "gltf", "fbx", "usd"):
         yield (
             f"Weights go down to {found['lowest']:.2f}; programs that clamp them to 0–1 need "
-            "Non-Negative Weights."
+            "Never Negative, an option of the export."
         )
     shaping = {m.name for o in members for m in o.modifiers if m.type in ("SUBSURF", "MULTIRES")}
     if shaping and kind in ("glb", "gltf", "fbx"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -122,3 +123,109 @@ def test_frame_rate_can_be_asked_for(addon, line, tmp_path):
     bpy.ops.wm.open_mainfile(filepath=str(out))
     render = bpy.context.scene.render
     assert render.fps / render.fps_base == pytest.approx(29.97, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--format", "gltf2"), ("--format", ""), ("--format", "../../x"), ("--fps", "nan"),
+        ("--fps", "inf"), ("--fps", "-5"), ("--fps", "0.001"), ("--fps", "1e9"),
+        ("--intensity", "nan"), ("--thin", "nan"), ("--thin", "-1"), ("--jobs", "-3"),
+        ("--jobs", "0"), ("--jobs", "x"), ("--shard", "0/0"), ("--shard", "2/1"),
+        ("--shard", "²/3"), ("--seed", "-1"), ("--seed", "9" * 30), ("--seed", "9" * 5000),
+    ],
+)  # fmt: skip
+def test_slips_are_told_before_any_work(addon, lines, tmp_path, words, capsys):
+    """Exit code 2 and a sentence; nothing is asked of the model, nothing is written."""
+    assert run("--batch", lines, "--out", tmp_path / "out", "--format", "csv", *words) == 2
+    assert capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "audio\nintro/001.wav\noutro/001.wav\n",
+        "audio,output\n01 hello.wav,o.exe\n",
+        "audio,output\n01 hello.wav,o\n",
+        "audio,output\n01 hello.wav,03.wav\n",
+        "audio,head,output\n01 hello.wav,me.blend,me.blend\n",
+        "audio,output\n01 hello.wav,lipsync-report.json\n",
+    ],
+)
+def test_outputs_that_cannot_be_are_told_before_any_work(addon, lines, rows, capsys):
+    """Two lines of one file, no format, and what a line is made from."""
+    (lines / "m.csv").write_text(rows, encoding="utf-8")
+    assert run("--batch", lines / "m.csv", "--format", "csv") == 2
+    assert capsys.readouterr().err
+    assert sorted(path.suffix for path in lines.iterdir()) == [".csv", ".wav", ".wav", ".wav"]
+
+
+def test_a_folder_with_one_name_in_two_forms(addon, lines, capsys):
+    """“03.wav” and “03.flac” would be one file."""
+    (lines / "03.flac").write_bytes(b"fLaC")
+    assert run("--batch", lines, "--out", lines / "out", "--format", "csv") == 2
+    assert "03.csv" in capsys.readouterr().err
+
+
+def test_nothing_wrong_with_a_line_stops_another(addon, lines, monkeypatch, capsys):
+    """Cut and foreign files, folders, names no file can have, and what nobody foresaw."""
+    whole = (lines / "03.wav").read_bytes()
+    (lines / "cut.wav").write_bytes(whole[:24])
+    (lines / "text.wav").write_text("no sound")
+    (lines / "empty.wav").write_bytes(b"")
+    (lines / "folder.wav").mkdir()
+    (lines / "target.csv").mkdir()
+    names = ["01 hello.wav", "cut.wav", "text.wav", "empty.wav", "folder.wav", "a\0b.wav",
+             "x" * 300 + ".wav", "\u202egnp.wav", "missing.wav", "02 wörld.wav"]  # fmt: skip
+    rows = [f"{name},{number}.csv" for number, name in enumerate(names)]
+    rows += ["03.wav,target.csv", "03.wav,03.wav/below.csv", "03.wav,last.csv"]
+    (lines / "m.csv").write_text("audio,output\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    from diffspeaker_blender.batch import command
+
+    real = command.placing.place
+
+    def surprise(result, shaped, placement):
+        if placement.clip == "02 wörld":
+            raise ZeroDivisionError("nobody foresaw this")
+        return real(result, shaped, placement)
+
+    monkeypatch.setattr(command.placing, "place", surprise)
+    assert run("--batch", lines / "m.csv", "--report", lines / "r.json") == 1
+    told = {entry["row"]: entry for entry in report(lines, "r.json")["lines"]}
+    done = [row for row, entry in told.items() if entry["status"] == "done"]
+    assert [told[row]["audio"].rpartition("/")[2] for row in done] == ["01 hello.wav", "03.wav"]
+    assert len(told) == 13
+    assert all(entry["message"] for entry in told.values())
+    assert "Traceback" not in capsys.readouterr().out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are text there")
+def test_names_that_are_no_text(addon, lines, tmp_path):
+    """A Linux name may hold any bytes: spoken or told, never the end of the batch."""
+    odd = os.fsdecode(os.fsencode(lines) + b"/odd \xff.wav")
+    try:
+        with open(odd, "wb") as file:  # noqa: PTH123
+            file.write((lines / "03.wav").read_bytes())
+    except OSError:
+        pytest.skip("this file system takes text alone")
+    assert run("--batch", lines, "--out", tmp_path / "out", "--format", "csv") in (0, 1)
+    assert report(tmp_path / "out")["done"] >= 3
+
+
+def test_a_line_gets_a_channel_of_its_own(addon, line, tmp_path):
+    """Music in the head's file is neither covered nor joined; a muted channel is passed by."""
+    if not bpy.app.build_options.audaspace:
+        pytest.skip("this Blender makes no sound strips")
+    bpy.ops.diffspeaker.add_demo_head()
+    editor = bpy.context.scene.sequence_editor_create()
+    strips = editor.strips if hasattr(editor, "strips") else editor.sequences
+    strips.new_sound("music", str(line), 1, 1)
+    editor.channels[2].mute = True
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "head.blend"))
+    out = tmp_path / "o.blend"
+    assert run("--audio", line, "--head", tmp_path / "head.blend", "--export", out) == 0
+    bpy.ops.wm.open_mainfile(filepath=str(out))
+    editor = bpy.context.scene.sequence_editor
+    strips = editor.strips if hasattr(editor, "strips") else editor.sequences
+    assert sorted(strip.channel for strip in strips) == [1, 3]

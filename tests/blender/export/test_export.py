@@ -171,7 +171,7 @@ def test_negative_weights_can_be_avoided(grid: SimpleNamespace, tmp_path: Path) 
     clips.apply_motion(grid.object, motion, clip="line", start_frame=11)
     before = state()
     signed = export.export([grid.object], tmp_path / "signed.glb")
-    assert "Non-Negative" in signed.remarks[0]
+    assert "Never Negative" in signed.remarks[0]
     report = export.export([grid.object], tmp_path / "split.glb", nonnegative=True)
     assert report.remarks == ()
     assert state() == before
