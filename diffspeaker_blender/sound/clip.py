@@ -7,7 +7,7 @@ the rest (video files, AAC, …), and lets go of Python's lock while it works.
 from __future__ import annotations
 
 import math
-import shutil
+import os
 import struct
 import tempfile
 from dataclasses import dataclass, field, replace
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import AudioError
+from ..files import safe_write
 from ..paths import absolute
 from . import formats
 
@@ -262,18 +263,39 @@ def _aud_sound(path: Path) -> Any | None:
 # -- writing ----------------------------------------------------------------------------------
 
 
-def write_clip(clip: AudioClip, path: str | Path) -> Path:
-    """Write the clip's samples as a mono 32-bit float WAV. Raises AudioError."""
+def write_clip(clip: AudioClip, path: str | Path, *, signed: bool = False) -> Path:
+    """Write the clip's samples as a mono 32-bit float WAV. Raises AudioError.
+
+    signed: with the name of the software in it, so that `is_ours` knows the file again.
+    """
     if clip.samples is None:
         raise AudioError(f"“{clip.name}” has not been decoded yet.")
     path, body = Path(path), np.ascontiguousarray(clip.samples, "<f4").tobytes()
     if len(body) > 2**32 - 64:
         raise AudioError(f"“{clip.name}” is too long for a WAV file.", "Cut it into strips.")
     form = struct.pack("<HHIIHH", 3, 1, clip.rate, clip.rate * 4, 4, 32)
-    head = b"RIFF" + struct.pack("<I", 4 + 8 + len(form) + 8 + len(body)) + b"WAVE"
-    head += b"fmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", len(body))
-    _write(path, head + body)
+    mark = _SIGNED if signed else b""
+    size = 4 + 8 + len(form) + len(mark) + 8 + len(body)
+    head = b"RIFF" + struct.pack("<I", size) + b"WAVEfmt " + struct.pack("<I", len(form)) + form
+    _write(path, head + mark + b"data" + struct.pack("<I", len(body)) + body)
     return path
+
+
+_SOFTWARE = b"DiffSpeaker Lip-Sync"
+_SIGNED = (
+    b"LIST" + struct.pack("<I", 12 + len(_SOFTWARE)) + b"INFOISFT"
+    + struct.pack("<I", len(_SOFTWARE)) + _SOFTWARE
+)  # fmt: skip
+"""The field for the software in a WAV's own list of facts."""
+
+
+def is_ours(path: Path) -> bool:
+    """Return whether we wrote a sound beside an export: only such a file is ever overwritten."""
+    try:
+        with path.open("rb") as file:
+            return file.read(36 + len(_SIGNED)).endswith(_SIGNED)
+    except OSError:
+        return False
 
 
 def read_float_wav(path: Path) -> tuple[NDArray[np.float32], int]:
@@ -296,7 +318,7 @@ def _write(path: Path, data: bytes) -> None:
     """Write a whole file, or say why not. Raises AudioError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        safe_write.write(path, data, durable=False)
     except OSError as error:
         raise AudioError(
             f"The sound could not be written to {path.parent} ({error.strerror or error}).",
@@ -305,11 +327,17 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def write_beside(path: Path, sound: AudioClip | Path, begin: float) -> tuple[list[Path], list[str]]:
-    """Put the sound beside the file, beginning at second `begin`; return files and remarks."""
+    """Put the sound beside the file, beginning at second `begin`; return files and remarks.
+
+    A file that is not ours is never overwritten: a recording often lies where its export goes,
+    and bears the same name.
+    """
     if isinstance(sound, Path):
-        target = path.with_suffix(sound.suffix)
         try:
-            shutil.copyfile(sound, target)
+            content = sound.read_bytes()
+            target = _free(path.with_suffix(sound.suffix), content)
+            if not os.path.lexists(target):
+                safe_write.write(target, content, durable=False)
         except OSError as error:
             return [], [f"The sound was not written ({error.strerror or error})."]
         return [target], []
@@ -320,6 +348,18 @@ def write_beside(path: Path, sound: AudioClip | Path, begin: float) -> tuple[lis
         shift = round((begin - clip.start) * clip.rate)
         lead = np.zeros(max(0, -shift), np.float32)
         samples = np.concatenate([lead, clip.samples[max(0, shift) :]])
-        return [write_clip(replace(clip, samples=samples), path.with_suffix(".wav"))], []
+        target = _free(path.with_suffix(".wav"))
+        return [write_clip(replace(clip, samples=samples), target, signed=True)], []
     except AudioError as error:
         return [], [f"The sound was not written: {error}"]
+
+
+def _free(wanted: Path, content: bytes | None = None) -> Path:
+    """Return a name beside an export that takes no file of the user's away."""
+    names = [wanted, *(wanted.with_stem(f"{wanted.stem}-sound{n}") for n in ("", *range(2, 1000)))]
+    for path in names:
+        if not os.path.lexists(path) or is_ours(path):
+            return path
+        if content is not None and path.is_file() and path.read_bytes() == content:
+            return path
+    raise AudioError(f"Too many sounds lie beside {wanted.name}.", "Choose another folder.")

@@ -30,17 +30,28 @@ sys.path.insert(0, str(ROOT))
 
 
 class Stopwatch:
-    """Times the steps and remembers what to report."""
+    """Times the steps and remembers what to report; what Blender says meanwhile goes to a log."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: Path) -> None:
         self.lines: list[str] = []
+        self.log = log.open("wb")
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Time one step."""
+        """Time one step, and keep exporters' and renderers' lines out of the report."""
         print(f"demo: {name} …", flush=True)
         began = time.perf_counter()
-        yield
+        kept = [os.dup(number) for number in (1, 2)]
+        for number in (1, 2):
+            os.dup2(self.log.fileno(), number)
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, former in zip((1, 2), kept, strict=True):
+                os.dup2(former, number)
+                os.close(former)
         self.lines.append(f"  {name:<38} {time.perf_counter() - began:6.1f} s")
 
 
@@ -184,7 +195,7 @@ def main() -> int:
     from diffspeaker_blender.export import export
     from diffspeaker_blender.jobs import queue
 
-    watch = Stopwatch()
+    watch = Stopwatch(given.out / "demo.log")
     bpy.ops.wm.read_factory_settings(use_empty=True)
     diffspeaker_blender.register()
     try:

@@ -1,8 +1,10 @@
 """Let a head speak one sound file, and write it as glTF.
 
-    blender --background head.blend --python one_line.py -- line.wav out.glb [HEAD]
+    blender --background head.blend --python-exit-code 1 --python one_line.py -- \
+        line.wav out.glb [HEAD]
 
 `generate` blocks until the keys are there and raises RuntimeError with a sentence when it cannot.
+Blender exits with 0 after an error in a script: `--python-exit-code 1` tells a farm the truth.
 """
 
 import sys

@@ -93,3 +93,25 @@ def test_dialogue(addon, line, tmp_path):
     assert "line 1: Anna: mouth moved" in said
     assert "line 2: Ben: mouth moved" in said
     assert "line 3" not in said
+
+
+DOCUMENTS = [
+    *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *EXAMPLES.glob("*.py"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_documented_script_call_tells_a_failure(path):
+    """Blender exits with 0 after an error in a script, unless told otherwise before `--python`."""
+    for row in path.read_text(encoding="utf-8").splitlines():
+        if "blender" in row and " --python " in row:
+            assert "--python-exit-code 1 --python " in row
+
+
+@pytest.mark.parametrize("example", ["one_line.py", "takes.py", "dialogue.py"])
+def test_an_example_without_its_arguments_overwrites_nothing(example, head_file, tmp_path):
+    """The last word of a command line may be the script itself."""
+    before = (EXAMPLES / example).read_bytes()
+    with pytest.raises(AssertionError, match=r"ValueError|IndexError"):
+        play(example, head_file, folder=tmp_path)
+    assert (EXAMPLES / example).read_bytes() == before

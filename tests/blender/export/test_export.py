@@ -553,3 +553,54 @@ def test_a_planted_link_is_replaced_not_followed(
     export.export([grid.object], tmp_path / f"a{suffix}")
     assert (tmp_path / "precious").read_text() == "mine"
     assert not (tmp_path / f"a{suffix}").is_symlink()
+
+
+def test_a_recording_beside_its_export_is_never_overwritten(
+    grid: SimpleNamespace, tmp_path: Path
+) -> None:
+    """“talk.glb” goes where “talk.wav” lies: the recording stays, ours gets another name."""
+    speak(grid)
+    samples = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
+    recording = sound.write_clip(
+        sound.AudioClip(samples, 16_000, 11 / 30, 1.0, "talk"), tmp_path / "talk.wav"
+    )
+    before = recording.read_bytes()
+    clip = sound.file_clip(recording, 11 / 30)
+    for _again in range(2):
+        report = export.export([grid.object], tmp_path / "talk.glb", with_audio=clip)
+        assert report.files[1:] == (tmp_path / "talk-sound.wav",)
+    assert recording.read_bytes() == before
+    back, rate = sound.read_float_wav(tmp_path / "talk-sound.wav")
+    np.testing.assert_array_equal(back[:, 0], samples)
+    other = tmp_path / "sub"
+    other.mkdir()
+    for _again in range(2):  # our own file is written again under its name
+        report = export.export([grid.object], other / "talk.glb", with_audio=clip)
+        assert report.files[1:] == (other / "talk.wav",)
+    (other / "line.wav").write_bytes(b"RIFF of somebody's")
+    report = export.export([grid.object], other / "line.glb", with_audio=recording)
+    assert (other / "line.wav").read_bytes() == b"RIFF of somebody's"
+    assert report.files[1:] == (other / "line-sound.wav",)
+    assert rate == 16_000
+
+
+def test_a_texture_of_the_users_is_never_overwritten(grid: SimpleNamespace, tmp_path: Path) -> None:
+    """A .gltf brings its textures along, under names of its own."""
+    speak(grid)
+    (tmp_path / "skin.png").write_bytes(b"weeks of painting")
+    image = bpy.data.images.new("skin", 4, 4)
+    image.pack()
+    material = bpy.data.materials.new("Skin")
+    material.use_nodes = True
+    node = material.node_tree.nodes.new("ShaderNodeTexImage")
+    node.image = image
+    shader = next(n for n in material.node_tree.nodes if n.type == "BSDF_PRINCIPLED")
+    material.node_tree.links.new(node.outputs[0], shader.inputs["Base Color"])
+    grid.object.data.materials.append(material)
+    grid.object.data.uv_layers.new()
+    report = export.export([grid.object], tmp_path / "a.gltf")
+    assert (tmp_path / "skin.png").read_bytes() == b"weeks of painting"
+    assert {file.name for file in report.files} == {"a.gltf", "a.bin", "a-skin.png"}
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    bpy.ops.import_scene.gltf(filepath=str(tmp_path / "a.gltf"))
+    assert [i.size[0] for i in bpy.data.images if i.size[0]] == [4]
