@@ -40,7 +40,7 @@ MOST_LOOKS = 4
 LEAST = 1e-9
 """Where a frame's residual counts as nothing, in eye distances."""
 
-PROJECTED = 256
+PROJECTED = 64
 """Frames whose residual is projected at once."""
 
 

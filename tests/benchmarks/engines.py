@@ -33,7 +33,8 @@ from model.generation.session import Session
 if sys.argv[3] == "torch":
     import torch
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-session, request = Session("cpu", engine=sys.argv[3]), GenerateRequest(audio=sys.argv[2])
+session = Session("cpu", engine=sys.argv[3], cache=sys.argv[4])
+request = GenerateRequest(audio=sys.argv[2])
 generate(request, session=session)
 runs = []
 for _ in range(3):
@@ -90,7 +91,16 @@ def written_minute(folder: Path) -> Path:
 
 def measured(minute: Path, engine: str, environment: dict[str, str]) -> dict:
     """Return the figures of a process that speaks a minute, warm."""
-    command = [sys.executable, "-I", "-c", MINUTE, str(ROOT), str(minute), engine]
+    command = [
+        sys.executable,
+        "-I",
+        "-c",
+        MINUTE,
+        str(ROOT),
+        str(minute),
+        engine,
+        str(minute.parent),
+    ]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
