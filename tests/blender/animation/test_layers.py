@@ -127,7 +127,8 @@ def test_a_head_lives_between_its_lines(grid: SimpleNamespace) -> None:
     motion = speech(1)
     lids = motion.shapes[-1:]
     names = (*(n for n in motion.names if n != "eyeBlinkLeft"), "eyeBlinkLeft", "eyeBlinkRight")
-    motion = type(motion)(**{**vars(motion), "names": names[: len(motion.names)] + ("eyeBlinkRight",),
+    kept = names[: len(motion.names)]
+    motion = type(motion)(**{**vars(motion), "names": (*kept, "eyeBlinkRight"),
                              "weights": np.c_[motion.weights, motion.weights[:, -1]],
                              "shapes": np.concatenate([motion.shapes, lids])})  # fmt: skip
     clips.apply_motion(obj, motion, clip="line", start_frame=150)
