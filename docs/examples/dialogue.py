@@ -23,5 +23,5 @@ for strip in strips:
     for other in strips:
         other.select = other == strip
     bpy.ops.diffspeaker.generate(head=head)
-    print(f"{strip.name}: {bpy.context.window_manager.diffspeaker.message}")
+    print(f"{head}, {strip.name}: {bpy.context.window_manager.diffspeaker.message}")
 bpy.ops.wm.save_as_mainfile(filepath=target)
