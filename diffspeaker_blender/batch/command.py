@@ -66,6 +66,10 @@ def main(arguments: Sequence[str]) -> int:
     except LipSyncError as error:
         _say(str(error), sys.stderr)
         return NOT_STARTED
+    except OSError as error:
+        folder = error.filename or tempfile.gettempdir()
+        _say(f"Nothing can be written to {folder} ({error.strerror or error}).", sys.stderr)
+        return NOT_STARTED
 
 
 def _parser() -> argparse.ArgumentParser:

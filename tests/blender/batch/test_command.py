@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 
@@ -114,6 +115,27 @@ def test_without_a_runtime_nothing_starts(addon, line, monkeypatch, capsys):
     monkeypatch.setattr("diffspeaker_blender.worker.runtime.carries_engine", lambda: False)
     assert run("--audio", line) == 3
     assert "nstall" in capsys.readouterr().err
+
+
+def test_without_room_for_its_files_nothing_starts(addon, line, monkeypatch, capsys):
+    """A full disk below the temporary files is a sentence and exit code 3."""
+    from diffspeaker_blender.batch import command
+
+    def full(*_: object, **__: object) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/somewhere/full")
+
+    monkeypatch.setattr(command.tempfile, "mkdtemp", full)
+    assert run("--audio", line) == 3
+    assert "/somewhere/full" in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_written_is_told(addon, line, tmp_path, capsys):
+    """The line is written all the same; the exit code says that something is missing."""
+    (tmp_path / "file").touch()
+    out = tmp_path / "a.csv"
+    assert run("--audio", line, "--export", out, "--report", tmp_path / "file" / "r.json") == 1
+    assert "report could not be written" in capsys.readouterr().err
+    assert out.is_file()
 
 
 def test_frame_rate_can_be_asked_for(addon, line, tmp_path):
