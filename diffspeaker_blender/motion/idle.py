@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a face does that listens or waits: blinks, glances, small movements of the brows.
 
-Blinks come as people do it at rest, some seventeen a minute at uneven distances, closing faster than
-they open (Bentivoglio et al. 1997); eyes rest on a place and jump to the next, and wide jumps
+Blinks come as people's do at rest, some seventeen a minute at uneven distances, closing faster
+than they open (Bentivoglio et al. 1997); eyes rest on a place and jump to the next, and wide jumps
 take a blink along.
 
 Legend: `F` frames, `C` controls.
@@ -77,7 +77,7 @@ def _ease(share: NDArray[np.float64]) -> NDArray[np.float64]:
 def _blinks(
     seconds: NDArray[np.float64], random: Random, jumps: list[float]
 ) -> NDArray[np.float64]:
-    """Return how far the lids are shut (F,): blinks of their own, and those of wide jumps."""
+    """Return how far the lids are shut (F,): their own blinks, and those that jumps bring."""
     lids = np.zeros(len(seconds))
     times: list[float] = []
     for when in sorted([*jumps, *_times(seconds, BLINKS_APART, random)]):

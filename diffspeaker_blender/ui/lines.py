@@ -240,7 +240,7 @@ class DIFFSPEAKER_OT_redo_range(Choices, _OfLine, bpy.types.Operator):
 
 
 class DIFFSPEAKER_OT_add_idle(bpy.types.Operator):
-    """Let the head blink, glance and move its brows a little where no line speaks in the scene"""
+    """Let the head blink, glance and move its brows wherever no line speaks in the scene"""
 
     bl_idname = "diffspeaker.add_idle"
     bl_label = "Add Idle"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -126,11 +127,12 @@ def test_a_head_lives_between_its_lines(grid: SimpleNamespace) -> None:
     obj, scene = grid.object, bpy.context.scene
     motion = speech(1)
     lids = motion.shapes[-1:]
-    names = (*(n for n in motion.names if n != "eyeBlinkLeft"), "eyeBlinkLeft", "eyeBlinkRight")
-    kept = names[: len(motion.names)]
-    motion = type(motion)(**{**vars(motion), "names": (*kept, "eyeBlinkRight"),
-                             "weights": np.c_[motion.weights, motion.weights[:, -1]],
-                             "shapes": np.concatenate([motion.shapes, lids])})  # fmt: skip
+    motion = replace(
+        motion,
+        names=(*motion.names, "eyeBlinkRight"),
+        weights=np.c_[motion.weights, motion.weights[:, -1]],
+        shapes=np.concatenate([motion.shapes, lids]),
+    )
     clips.apply_motion(obj, motion, clip="line", start_frame=150)
     spoken = [opened(obj, frame, frame + 1) for frame in (160, 180)]
     for _again in range(2):
