@@ -5,13 +5,12 @@ from __future__ import annotations
 import bpy
 import drive
 from drive import STAGE, addon, inside, shot, status, told, until
-from story import frame_face, use_fake_worker
+from story import frame_face
 
 
 def main():
     drive.install()
     yield 0.5
-    use_fake_worker()
     yield from one_tall_sidebar()
     drive.add_strip(STAGE / "line.wav", "line.wav")
     with inside("VIEW_3D", "UI"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 import bpy
@@ -16,15 +15,6 @@ def head():
 
 def settings():
     return bpy.context.scene.diffspeaker
-
-
-def use_fake_worker():
-    """Let a stand-in for the model answer, where the machine has none."""
-    fake = os.environ.get("DIFFSPEAKER_FAKE")
-    if fake:
-        preferences, worker = addon("settings.machine"), addon("worker.client")
-        python = os.environ["DIFFSPEAKER_PYTHON"]
-        preferences.new_worker = lambda: worker.Worker([python, fake])
 
 
 def click_generate():
@@ -57,7 +47,6 @@ def frame_face():
 def main():
     drive.install()
     yield 0.5
-    use_fake_worker()
     yield from drive.lay_out()
     shot("1_empty")
     drive.add_strip(STAGE / "line.wav", "line.wav")
@@ -78,7 +67,7 @@ def main():
 
 def cancel_one():
     """Start a job and press Esc: it is gone within a second and nothing has changed."""
-    settings().steps = 100 if "DIFFSPEAKER_FAKE" in os.environ else 400
+    settings().steps = 400
     click_generate()
     yield from until(lambda: status().fraction > 0.02, 90)
     shot("3_progress")
@@ -161,7 +150,7 @@ def load_another_file():
     """Another file in mid-job: the job is dropped, the new file untouched."""
     scene_path = STAGE / "scene.blend"
     bpy.ops.wm.save_as_mainfile(filepath=str(scene_path))
-    settings().steps = 100 if "DIFFSPEAKER_FAKE" in os.environ else 400
+    settings().steps = 400
     click_generate()
     yield from until(lambda: status().fraction > 0.02, 90)
     bpy.ops.wm.read_homefile(app_template="", use_empty=True, load_ui=False)

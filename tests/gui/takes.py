@@ -8,7 +8,7 @@ import time
 import bpy
 import drive
 from drive import STAGE, addon, inside, shot, status, told, until
-from story import click_generate, frame_face, head, settings, use_fake_worker
+from story import click_generate, frame_face, head, settings
 
 
 def line():
@@ -46,7 +46,6 @@ def push(name):
 def main():
     drive.install()
     yield 0.5
-    use_fake_worker()
     drive.press("ESC")  # the quick setup of a first start
     yield 0.3
     yield from drive.lay_out()
