@@ -12,7 +12,7 @@ from ..motion import Motion
 from ..progress import Watch
 from ..rig.controls import BLINK, CONTROLS, gains
 from .inpainting import read_keep
-from .rest import rest_lips, shut
+from .rest import parted, rest_lips, shut
 
 if TYPE_CHECKING:
     from ..network.engines.engine import Engine
@@ -40,8 +40,9 @@ def fit_controls(
     """
     names = engine.spec.control_names
     own = complete_blinks(sampled.motion(), names, fps)
-    level = shut(np.arange(len(own)) / fps, sampled.pauses, request.rest)
-    own = rest_lips(own, names, level)
+    times = np.arange(len(own)) / fps
+    level = shut(times, sampled.pauses, request.rest)
+    own = rest_lips(own, names, level, parted(times, sampled.pauses, request.rest))
     own = shade(own, names, request.intensity, request.expression)
     if request.keep is not None:
         own = read_keep(request.keep, names).to(len(own), fps).hook()(own)

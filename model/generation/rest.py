@@ -17,6 +17,8 @@ LONGEST, SHORTEST = 1.70, 0.12  # seconds of the shortest pause that shuts, at r
 SHUTTING, PARTING = 0.20, 0.16  # seconds that lips take between words
 SETTLING = 0.4  # seconds that they take after the last word, and before the first
 MOUTH = ("jaw", "mouth", "lip", "tongue")
+JAW, SEAL = "jawOpen", "mouthClose"
+HANGING = 0.17  # jawOpen with which lips are apart by a quarter of a wide opening
 MOOD = ("mouthSmile", "mouthFrown", "mouthDimple")  # what a face may do with its mouth shut
 
 Span = tuple[float, float]
@@ -49,6 +51,22 @@ def shut(times: NDArray[np.floating], pauses: Sequence[Span], rest: float) -> ND
     return level
 
 
+def parted(times: NDArray[np.floating], pauses: Sequence[Span], rest: float) -> NDArray[np.float32]:
+    """Return how far lips that a pause would shut are kept apart (F,), from rest 0.5 to 1 at 0.
+
+    Only in pauses between words that `shut` leaves alone.
+    """
+    level = np.zeros(len(times), np.float32)
+    least, last = shortest_pause(rest), times[-1] if len(times) else 0.0
+    for start, end in pauses:
+        if start > 0.02 and end < last - 0.05 and 2 * SHORTEST < end - start < least:
+            quarter = (end - start) / 4
+            level = np.maximum(
+                level, ease((times - start) / quarter) * ease((end - times) / quarter)
+            )
+    return np.asarray(level * max(0.0, 1 - 2 * rest), np.float32)
+
+
 def ease(x: NDArray[np.floating]) -> NDArray[np.float32]:
     """Return the minimum-jerk rise from 0 (x ≤ 0) to 1 (x ≥ 1)."""
     x = np.clip(x, 0.0, 1.0)
@@ -56,8 +74,19 @@ def ease(x: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def rest_lips(
-    controls: NDArray[np.float32], names: tuple[str, ...], level: NDArray[np.float32]
+    controls: NDArray[np.float32],
+    names: tuple[str, ...],
+    level: NDArray[np.float32],
+    apart: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """Return controls (F, C) whose mouth goes to its neutral, shut state by a level (F,)."""
+    """Return controls (F, C) whose mouth goes to its neutral, shut state by a level (F,).
+
+    Where ``apart`` (F,) is above 0 the jaw hangs at least so far that the lips part.
+    """
     still = np.array([name.startswith(MOUTH) and not name.startswith(MOOD) for name in names])
-    return np.asarray(controls * (1 - level[:, None] * still), np.float32)
+    rested = np.asarray(controls * (1 - level[:, None] * still), np.float32)
+    if apart is not None and JAW in names:
+        rested[:, names.index(JAW)] = np.maximum(rested[:, names.index(JAW)], HANGING * apart)
+        seals = [index for index, name in enumerate(names) if name == SEAL]
+        rested[:, seals] *= 1 - apart[:, None]
+    return rested

@@ -11,7 +11,7 @@ import soundfile
 
 from model import audio
 from model.generation.generate import GenerateRequest, generate
-from model.generation.rest import rest_lips, shortest_pause, shut
+from model.generation.rest import parted, rest_lips, shortest_pause, shut
 from model.generation.session import Session
 from model.generation.windows import Sampled, crisper
 from model.resampling import RATE
@@ -52,6 +52,19 @@ def test_the_mouth_rests_and_the_face_does_not():
     still = rest_lips(controls, CONTROLS, np.array([0.0, 0.5, 1.0], np.float32))
     assert still[:, JAW] == pytest.approx([0.4, 0.2, 0.0])
     assert (still[:, SMILE] == np.float32(0.4)).all() and (still[:, 0] == np.float32(0.4)).all()
+
+
+def test_less_rest_parts_lips_that_the_network_would_shut():
+    """At 0 a pause of a second stays apart, at 0.5 it is as the network has it."""
+    controls = np.zeros((len(TIMES), len(CONTROLS)), np.float32)
+    controls[:, CONTROLS.index("mouthClose")] = 0.8
+    pauses = [(1.5, 2.5)]
+    for rest, least in ((0.0, 0.15), (0.25, 0.08), (0.5, 0.0)):
+        level, apart = shut(TIMES, pauses, rest), parted(TIMES, pauses, rest)
+        jaw = rest_lips(controls, CONTROLS, level, apart)[:, JAW]
+        assert jaw[60] >= least and jaw[:45].max() == jaw[76:].max() == 0
+        if rest == 0.5:
+            assert apart.max() == 0
 
 
 def test_more_rest_never_parts_lips():
