@@ -44,7 +44,7 @@ class AudioClip:
     name: str = ""
     """Human name: the strip's, the file's or the speaker's."""
     source: Path | None = None
-    """File that holds the sound when `samples` is None."""
+    """File that holds the sound; where it came from when there are `samples`."""
     span: tuple[float, float] | None = None
     """(start, duration) seconds inside that file; None for all of it."""
     packed: bytes | None = field(default=None, repr=False)
@@ -87,7 +87,7 @@ def file_clip(path: str | Path, start: float = 0.0) -> AudioClip:
     check_file(path)
     clip = AudioClip(None, 0, float(start), 0.0, path.stem, path)
     if _blender_decodes(path):
-        return decode(clip)
+        return replace(decode(clip), source=path)  # a line is known by its file
     duration = formats.seconds(path)
     if duration is None and has_aud():
         sound = _aud_sound(path)

@@ -6,6 +6,7 @@ import bpy
 import numpy as np
 import pytest
 
+from diffspeaker_blender.animation import clips
 from diffspeaker_blender.character import head as heads
 from diffspeaker_blender.jobs import placing, plan, queue
 from tests.blender.conftest import needs_sound
@@ -299,3 +300,18 @@ def test_sounds_named_after_their_whole_text(demo, line, tmp_path):
     for output in ("NAMED", "CACHE"):
         bpy.ops.diffspeaker.generate(audio=str(long), output=output, start_frame=1)
         assert "mouth move" in said()[0].lower()
+
+
+@needs_sound
+def test_sounds_that_blender_decodes_are_lines_of_their_own(demo, line, tmp_path):
+    """Two MP3s are two lines, and each is found again to redo a part of it."""
+    soundfile = pytest.importorskip("soundfile")
+    samples, rate = soundfile.read(line)
+    for number in (1, 2):
+        soundfile.write(tmp_path / f"{number}.mp3", samples, rate)
+        path = str(tmp_path / f"{number}.mp3")
+        bpy.ops.diffspeaker.generate(audio=path, start_frame=100 * number)
+    assert clips.clips(demo) == ("1", "2")
+    assert {clips.stored_clip(demo, name).source.file for name in ("1", "2")} == {
+        str(tmp_path / "1.mp3"), str(tmp_path / "2.mp3"),
+    }  # fmt: skip

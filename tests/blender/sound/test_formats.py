@@ -97,6 +97,7 @@ def test_every_codec_is_heard_in_its_place(spoken: Path, tmp_path: Path, name: s
     """As a file and as a strip: the whole length, and the first word where it is spoken."""
     path = convert(spoken, tmp_path / name, CODECS[name])
     clip = sources.file_clip(path)
+    assert clip.source == path, "a line is known by its file, whoever decodes it"
     assert clip.duration == pytest.approx(SECONDS, abs=0.12)
     strip = add(path, frame=1)
     for one in (clip, sources.strip_clip(bpy.context.scene, strip)):
