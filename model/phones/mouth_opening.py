@@ -2,7 +2,8 @@
 
 The formulas are regressions on `Rig.opening`, and on the distance of the mouth's corners, over 600
 random speech poses of two heads (mean of both; rms error 0.0015 for the opening, 0.0001 for the
-width).  All lengths are divided by the distance of the outer corners of the eyes.
+width).  All lengths are divided by the distance of the outer corners of the eyes.  With the
+correctives that the rig has learned since, its own opening is nine tenths of this one (r 0.998).
 """
 
 from __future__ import annotations

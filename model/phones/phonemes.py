@@ -6,7 +6,7 @@ the outer corners of the eyes, as measured on video; everything else is a contro
 
 Where the numbers come from: shapes, jaws and contacts are an animator's judgement, with rounding
 and spreading later reduced to what real widths show.  Openings, grips and the timing in
-`speaking.py` were fitted (`fit.py`) to the lips of six GRID speakers, 18 s, each number drawn
+`styles.py` were fitted (`fit.py`) to the lips of six GRID speakers, 18 s, each number drawn
 towards its class and its starting value; sounds that GRID lacks follow their class.  On a clip left
 out, the median correlation with the measured opening rose from 0.69 to 0.72 when the fit started
 from a table tuned by eye, and was 0.78 when it started from this one, which had seen the clips.

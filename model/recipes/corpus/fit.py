@@ -5,7 +5,7 @@ fifty numbers freely, so every number is drawn towards the present table: sounds
 together, single sounds a little against their class, timings a little; each speaker has a gain of
 his own.  The penalised least squares are solved by Levenberg and Marquardt's method on the very
 curves that the product makes.  Nothing is written: the program prints the scores of every clip left
-out in turn, and the fitted numbers, to be judged and put into `phonemes.py` and `speaking.py`.
+out in turn, and the fitted numbers, to be judged and put into `phonemes.py` and `styles.py`.
 
 The table in `phonemes.py` came from here: started from a table tuned by eye, fitted to six GRID
 recordings (CC BY 4.0), rounded.  Development only; needs scipy.
