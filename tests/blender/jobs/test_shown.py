@@ -171,7 +171,8 @@ def test_time_stretching_is_told_and_raises_no_false_alarm(demo, line):
 
 @needs_sound
 @pytest.mark.skipif(
-    not hasattr(bpy.types.WorkSpace, "sequencer_scene"), reason="one scene for all before 5.0"
+    "sequencer_scene" not in bpy.types.WorkSpace.bl_rna.properties,
+    reason="one scene for all before 5.0",
 )
 @pytest.mark.parametrize("rate", [24, 25])
 def test_a_sequencer_in_another_scene(demo, line, rate):
