@@ -173,9 +173,9 @@ def test_a_missing_file_is_named(addon, demo, tmp_path):
 
 
 def test_a_wrong_mesh_is_refused(addon, line):
-    """A cube is no head, and the message says how it differs."""
+    """A cube has no face, and the message says what it would need to have one."""
     bpy.ops.mesh.primitive_cube_add()
-    refused("(?i)vertices|head", audio=str(line), head=bpy.context.object.name)
+    refused("no face that moves: it would need", audio=str(line), head=bpy.context.object.name)
 
 
 def test_edit_mode_is_refused(addon, demo, line):
