@@ -62,7 +62,7 @@ _HINTS = (
     (r"(?:No module named '?|needs the Python package \"?)"
      r"(torch|safetensors)\b",
      "This Python lacks {0}: install PyTorch in the preferences."),
-    (r"No module named '?(numpy)\b",
+    (r"(?:No module named '?|needs the Python package \"?)(numpy)\b",
      "Blender's Python lacks {0}: install it (python3-numpy on Linux), or PyTorch in the "
      "preferences, which brings its own."),
     (r"No module named '?model|model.__init__\.py",
