@@ -26,11 +26,15 @@ from .mouth import FEATURES, LANDMARKS, features
 
 Floats = NDArray[np.float64]
 
-_IMPORTANCE = np.array([1.0, 0.5, 0.5, 0.3, 0.3, 0.6, 0.0])
+_IMPORTANCE = np.array([2.0, 0.5, 0.5, 0.3, 0.3, 0.6, 0.0])
 """Of each measure, in the order of `FEATURES`."""
 _RIDGE = 2e-4
 """Cost of a shape's strength: of mouths alike, the one with fewer shapes."""
 _SWEEPS = 120
+_PRESS = 0.045
+"""Mouth widths by which a p/b/m mouth may press the lips beyond meeting; drawn ones press hard."""
+_BITES = 0.8
+"""How much of every other mouth a full bite of the lower lip replaces, on our own head."""
 
 
 @cache
@@ -94,11 +98,12 @@ class FewShapes:
             weights[:, fitted] = solved * (1 - seal)[:, None]
         for k, role in enumerate(self.roles):
             if role == "closes":
-                weights[:, k] = seal
+                pressed = max(-self.measured[k][0], 1e-6)
+                weights[:, k] = seal * float(np.clip(_PRESS / pressed, 0.4, 1.0))
             elif role == "bites":
                 weights[:, k] = tuck * (1 - seal)
         if bites and fitted:
-            weights[:, fitted] *= (1 - 0.8 * tuck)[:, None]
+            weights[:, fitted] *= (1 - _BITES * tuck)[:, None]
         return weights
 
 
@@ -107,8 +112,11 @@ def asked(column: Table[str, Floats], frames: int, skip: tuple[str, ...] = ()) -
     table = control_features()
     total = np.zeros((frames, len(FEATURES)))
     for name, row in table.items():
-        if name in column and name != "mouthClose" and name not in skip:
+        if name in column and name not in ("mouthClose", "lipTuck"):
             total += np.asarray(column[name], np.float64)[:, None] * row
+    if "lipTuck" in column and "lipTuck" not in skip:  # a bite takes the lip from the jaw
+        tuck = np.clip(np.asarray(column["lipTuck"], np.float64), 0.0, 1.0)[:, None]
+        total = total * (1 - _BITES * tuck) + tuck * table["lipTuck"]
     return total
 
 
@@ -136,10 +144,11 @@ def nonnegative(table: Floats, wanted: Floats, limit: float = 1.0) -> Floats:
 
 
 def smoothed(weights: Floats, fps: float) -> Floats:
-    """Average strengths (F, N) over a tenth of a second: three frames of thirty a second."""
+    """Average strengths (F, N) over three frames of thirty a second, the middle one double."""
     reach = max(1, round(fps / 30.0))
     if len(weights) < 3:
         return weights
     padded = np.pad(weights, ((reach, reach), (0, 0)), mode="edge")
-    total = sum(padded[k : k + len(weights)] for k in range(2 * reach + 1))
-    return np.asarray(total / (2 * reach + 1))
+    share = np.r_[np.arange(1, reach + 2), np.arange(reach, 0, -1)] / (reach + 1) ** 2
+    total = sum(part * padded[k : k + len(weights)] for k, part in enumerate(share))
+    return np.asarray(total)
