@@ -71,7 +71,11 @@ class _Step:
         def apply() -> None:
             try:
                 verbs = bpy.ops.diffspeaker  # type: ignore[attr-defined]
-                getattr(verbs, then)(head=name, folder=str(folder))
+                with bpy.context.temp_override(window=status.window()):
+                    # One undo step of its own.
+                    getattr(verbs, then)("EXEC_DEFAULT", True, head=name, folder=str(folder))
+            except RuntimeError as error:
+                status.say(str(error).removeprefix("Error: ").strip(), "", "ERROR")
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
 
