@@ -73,7 +73,7 @@ class Fitter:
         frames, count = self.curves.shape
         self._wishes = wishes or Wishes.none(frames, count)
         self._extreme = _extremes(self.curves, 0.3 * allowed)
-        level = self._extreme | self._wishes.flat
+        level = self._extreme | self._wishes.flat | _holds(self.curves)
         self._slopes = np.where(level, 0.0, np.gradient(self.curves, axis=0)) if frames > 1 else 0.0
         self._level = level
         self._lengths = _lengths(frames, fps)
@@ -199,6 +199,14 @@ def _extremes(curves: Doubles, least: Doubles) -> Bools:
     around = np.lib.stride_tricks.sliding_window_view(padded, 7, axis=0)
     wide = np.ptp(around, axis=-1) > least
     return np.asarray(found & moving & wide)
+
+
+def _holds(curves: Doubles) -> Bools:
+    """Return where curves (F, K) rest: hold a value on both sides, or touch the zero they leave."""
+    before = np.abs(np.diff(curves, axis=0, prepend=curves[:1]))
+    after = np.abs(np.diff(curves, axis=0, append=curves[-1:]))
+    touching = (curves == 0) & (curves.min(0) >= 0)
+    return np.asarray((before + after < 1e-9) | touching)
 
 
 def _basis(t: float | Doubles) -> tuple[Doubles, Doubles, Doubles, Doubles]:
