@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from .fewshapes import control_features
 from .mapping import JAW, SEAL, TUCK, Term
 from .probe import Reading
 
@@ -21,9 +22,21 @@ _PARTS = 0.01
 """Mouth widths of parting from which a shape has to let go while the lips are sealed."""
 _CLOSES = -0.05
 """Mouth widths that correctives must bring the lips together by, to be used."""
+_LEAST = 0.65
+"""The smallest share of its jaw that a face is driven by."""
 _BITE, _POSE = 0.5, 0.75
 """How much the jaw lets go when the lower lip goes under the teeth: by a shape that only rolls it
 in, by one that is the whole mouth of an f."""
+
+
+def jaw_share(opening: float) -> float:
+    """Return the share of a jaw that opens as far as ours, for one that parts the lips `opening`.
+
+    Mouth widths at full strength. A jawOpen made to scan yawns opens half as far again as the one
+    that our motion was measured with: driven fully, its owner would shout.
+    """
+    ours = float(control_features()[JAW][0])
+    return min(1.0, max(_LEAST, ours / opening)) if opening > _PARTS else 1.0
 
 
 def of_keys(
@@ -40,6 +53,10 @@ def of_keys(
     """
     bite = _POSE if posed else _BITE
     closing = sum(readings[key].opening for key in closers)
+    jaws = [
+        (key, term) for key, found in terms.items() for term in found if term.controls == (JAW,)
+    ]
+    share = jaw_share(sum(term.gain * readings[key].opening for key, term in jaws))
     sealed: dict[str, list[Term]] = {}
     opened = 0.0
     for key, found in terms.items():
@@ -52,10 +69,11 @@ def of_keys(
                 rows.append(replace(term, unless=(*term.unless, SEAL)))
             else:
                 # The bite lets the jaw rise, for the lower lip has to reach the teeth.
+                gain = round(term.gain * share, 4)
                 unless = () if closing < _CLOSES else (SEAL,)
-                rows.append(replace(term, gain=term.gain * (1 - bite), unless=unless))
-                rows.append(replace(term, gain=term.gain * bite, unless=(*unless, TUCK)))
-                opened += term.gain * parting
+                rows.append(replace(term, gain=gain * (1 - bite), unless=unless))
+                rows.append(replace(term, gain=gain * bite, unless=(*unless, TUCK)))
+                opened += gain * parting
         sealed[key] = rows
     if closing >= _CLOSES:
         return sealed, "gate"
