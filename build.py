@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Make, test, show and pack the project with nothing but Python 3.11 or newer.
 
     python build.py demo [--audio FILE] [--head FILE] [--out FOLDER]
@@ -318,7 +319,7 @@ NOTICES = {
 
 def engine_pins() -> dict[str, dict[str, Any]]:
     """Return platform → tag, and wheel → version and hash."""
-    return tomllib.loads((ROOT / "engine.toml").read_text(encoding="utf-8"))
+    return tomllib.loads((ROOT / "model" / "engine.toml").read_text(encoding="utf-8"))
 
 
 def platforms() -> list[str]:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """DiffSpeaker Lip-Sync: from a sound strip to a speaking head, in one click or in batch.
 
 The plan of the house. Data walks one corridor, and an arrow never points back:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What can go wrong inside Blender, each with a sentence for the person at the screen.
 
 LipSyncError            base: everything the extension raises on purpose

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Where the extension lies, and the name that Blender knows it by."""
 
 from __future__ import annotations

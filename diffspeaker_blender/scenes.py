@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Which scene shows an object: the sequencer's may be another one (Blender 5, storyboards)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """DiffSpeaker, the model process: speech in, face motion out. Never imports bpy."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Find the command's module, let it read its arguments, run it.
 
     python -I …/model/__main__.py COMMAND …

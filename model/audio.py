@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A sound file becomes 16 kHz mono speech: any rate, any channels, any length, checked and gated.
 
 n samples   c channels   F frames

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Errors of the model process, one tree.
 
 ModelError                 anything the caller can understand and act upon

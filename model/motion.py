@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Motion in factored form: weights a frame times named shapes.
 
     F frames   K shapes   V vertices   C control curves   R regions

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Matrix products as fast on every machine.
 
-Blender builds its own numpy without a fast BLAS: large products take it thirty times longer than a
-distribution's. The engine that came along has one, so it multiplies what is large.
+Official Blenders build numpy without a fast BLAS. The engine that came along has fast products
+of its own, so it multiplies what is large.
 """
 
 from __future__ import annotations

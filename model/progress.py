@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Let a long computation report how far it is and be stopped between two of its steps."""
 
 import time

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Time limits of tests: as promised on a quiet machine, longer on a busy one."""
 
 from __future__ import annotations

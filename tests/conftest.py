@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What all tests share: drawn examples are fresh at a desk, the same on every run of CI."""
 
 import os

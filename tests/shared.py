@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Find the optional reference folder beside a checkout; tests that need it skip by name."""
 
 from __future__ import annotations

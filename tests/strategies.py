@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Generated inputs for the property tests: motions that talk, on small and quick meshes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Actions, slots, NLA strips and F-curves of shape keys; Blender's versions differ only here.
 
 Checked in Blender 4.2, 4.5, 5.0 and 5.2: actions have slots since 4.4, and only slots since 5.0.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Motion → shape keys and F-curves, changed and taken away again without touching the user's own.
 
 A head may carry several lines (*clips*), each on its place of the timeline, each with its takes. A

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Why a face with keys does not move: every cause we know, found, named and mended.
 
 "It ran, keys exist, but nothing moves" is what users of lip-sync tools complain of most.

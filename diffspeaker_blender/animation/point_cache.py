@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Point caches for film: a PC2 file, and the modifier that plays it.
 
 It holds every vertex of every frame, exact and far faster to play than thousands of shape keys:

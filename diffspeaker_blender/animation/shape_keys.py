@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Write one clip of a head: its shapes as shape keys, its weights as curves; and erase it again.
 
 `shape_keys` has the verbs; this is the handiwork under them. Nothing here touches a shape key, a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The lines inside the .blend: what is needed to change a result later without the model.
 
 It lives on the shape-key datablock, so it follows the mesh through copying, appending and undo:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """`blender --command lipsync …`: one line, or a folder or manifest of them, without a window.
 
     blender --command lipsync --audio line.wav --head head.blend --export out.glb

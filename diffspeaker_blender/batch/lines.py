@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Many lines: read a folder or a CSV manifest, and refuse before work what cannot come out well.
 
 A manifest has a header; only `audio` is required, paths are relative to the manifest:

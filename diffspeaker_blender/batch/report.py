@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What became of every line: appended to a journal at once, written as one JSON report at the end.
 
 A line costs the same however many there are, and a batch that is killed forgets nothing: the next

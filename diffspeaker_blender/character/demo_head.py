@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Add the demo head: a face that speaks at once, its parts, materials, camera and lights.
 
 The head is data (`model/weights/head.npz`, made by ``python -m model head``); its format is

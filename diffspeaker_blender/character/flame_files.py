@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Read head meshes from the files FLAME users have (.ply .obj .pkl .npz), vertex order untouched.
 
 Pure numpy. Pickles are read by `files.pickles`: no code of the file ever runs.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The head: recognised, checked, made editable, imported.
 
 What matters of a head is its list of vertices and how they are joined. Where it stands, how large

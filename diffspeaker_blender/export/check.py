@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Look at a written file again, without Blender: is the animation really in it?
 
 Enough of glTF, binary FBX and Alembic is read to find every mesh and see it move. Own code on

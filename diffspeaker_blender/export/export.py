@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Animated head → glTF, FBX, USD, Alembic, CSV, JSON, with settings that keep shape keys moving.
 
 Blender's own defaults lose them (FBX), double the file (morph normals in glTF) or take ten times

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Files that are written whole or not at all: the old ones stay until the new ones are good."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A stand-in for export: copies of a head and its parts whose shape keys play plain, dense curves.
 
 What animates the original (actions, NLA strips, drivers, another object's keys) is reduced to one

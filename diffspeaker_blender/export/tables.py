@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Curves as tables: CSV for spreadsheets and engines, JSON for programs."""
 
 from __future__ import annotations

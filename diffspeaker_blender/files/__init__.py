@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Read foreign files without trust, write our own safely; the same modules stand in both packages.
 
 Neither package imports the other, so each has its copy; `tests/files/test_copies.py` holds them

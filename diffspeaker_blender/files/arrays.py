@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Read `.npz` and `.npy` files of plain arrays; what they declare is checked before it is believed.
 
 numpy's own reader allocates what a header claims and inflates what a zip holds. Here an array's

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Long pieces of set-up work in a thread: install the runtime, import a checkpoint.
 
 One at a time. A chore's function gets `report(stage, fraction, seconds_left)` and `cancelled()`;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Live controls: rewrite a head's curves from its stored motion soon after a slider moved.
 
     object.diffspeaker      `adjust(object)`     live controls over a finished result

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Put a finished motion on its head, check that the head moves, and say so in one sentence."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Turn what is chosen and selected into tasks: one sound, one head, one place on the timeline.
 
 Everything a task needs of Blender is read here, at the click. Later only names are kept, because

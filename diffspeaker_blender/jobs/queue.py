@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Carry lines from the button to the keys, in the background.
 
 The queue lives in this module and knows names, never pointers. The timer polls the worker, mirrors

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Show progress and one sentence: mirror the queue into the window manager and redraw.
 
 window_manager.diffspeaker  `now(context)`  progress and the last message, never saved

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The only timer: it polls whoever asked for it, and knows nobody.
 
 Blender calls `tick` in its main loop while a watcher has something to do. In scripts and in

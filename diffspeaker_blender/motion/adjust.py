@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Work on a finished motion: live controls, smoothing, other forms. Pure numpy, no model.
 
 Legend: `F` frames, `K` shapes, `V` vertices, `R` regions.

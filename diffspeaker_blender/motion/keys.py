@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Turn a motion into what its keys will be: adjusted, retimed, compacted, reduced to few keys.
 
 Pure and slow (seconds for a minute of speech), so `jobs` lets a thread do it while Blender goes on;

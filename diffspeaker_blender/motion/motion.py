@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Motion: what the worker returns, read, placed on the scene's frames, and adjusted.
 
 Legend: `F` frames, `K` shapes, `V` vertices, `C` controls, `R` regions.

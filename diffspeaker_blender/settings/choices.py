@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Hold what the user chose for the next job: stored with the scene, accepted by the operator.
 
 scene.diffspeaker      `settings(context)`

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Hold what belongs to the machine, not to a file: runtime, device, model files, cache.
 
 Everything else asks through the functions here, which also answer when the add-on is used without

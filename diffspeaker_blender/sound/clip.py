@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """AudioClip: a stretch of sound with its place on the timeline, and how it reaches the worker.
 
 The sound stays in its file where the worker can read it; Blender's own decoder is only asked for

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Which sound files the worker's decoder surely reads, told by container and codec; pure.
 
 What is in doubt (a codec inside a container, sizes that a killed recorder left at zero) is decoded

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Let Blender's own mixer say what strips sound like, with everything else silent meanwhile."""
 
 from __future__ import annotations

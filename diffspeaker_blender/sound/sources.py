@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Exactly what is heard of a sound strip, a cut-up line, a file or a speaker, as one AudioClip.
 
 For a strip that plays its file straight, the clip is the file and a span of it:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Find one's way among sequencer strips: their names for things differ from Blender to Blender.
 
 4.2, 4.3    `sequences`, `frame_*`, no retiming in Python

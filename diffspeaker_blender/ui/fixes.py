@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The ways out: mend what keeps a head from speaking or its keys from being seen."""
 
 # mypy: disable-error-code="valid-type,no-any-return"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Entries in Blender's own menus, and the progress bar in the status bar."""
 
 from __future__ import annotations

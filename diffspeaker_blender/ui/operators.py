@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The verbs: generate, cancel, export, and bring a head.
 
 `generate` called by a script or in background blocks and raises; pressed, it starts a background

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What one sees: the Lip-Sync tab in the sidebars of the 3D Viewport and the Sequencer.
 
 Every panel is written once and shown in both editors. Nothing hides when it cannot work: it greys

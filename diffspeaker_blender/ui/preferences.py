@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The preferences: engine, PyTorch, models, cache, and the check of it all."""
 
 # mypy: disable-error-code="valid-type"

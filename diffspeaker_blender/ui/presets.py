@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Save and recall the choices of the panel under a name."""
 
 from __future__ import annotations

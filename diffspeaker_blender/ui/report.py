@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What a set-up check found, in words that a person can act on or paste into a bug report."""
 
 from __future__ import annotations

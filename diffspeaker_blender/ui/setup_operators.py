@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Set up and check: the runtime, model files, the cache, and one second of speech as proof."""
 
 # mypy: disable-error-code="valid-type,no-any-return"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Start, ask, cancel and bury the model process.
 
 The worker is `python -m model serve` in its own Python. Requests go down its standard input, events

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """List the model files one can choose: the bundled one and those the user imported.
 
 A model file is a `.safetensors` whose header carries a ModelSpec as JSON, so names, styles and

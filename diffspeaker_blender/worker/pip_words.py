@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Put what pip says into words for a progress bar and for an error message."""
 
 from __future__ import annotations

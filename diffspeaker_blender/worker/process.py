@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Child processes as this extension wants them: isolated, quiet, bounded in time, explained."""
 
 from __future__ import annotations

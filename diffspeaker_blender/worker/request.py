@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What the model is asked for, whoever asks: panel, script, command line or self-check."""
 
 from __future__ import annotations

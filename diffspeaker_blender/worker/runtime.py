@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Find the engine we carry; find, build, check and remove the Python that has torch.
 
 The bundled model needs no more than what the extension carries (`model/native`) and Blender's own

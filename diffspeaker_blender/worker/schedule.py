@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Walk requests through one or more worker processes, a step at a time and never blocking.
 
 Knows nothing of Blender: `jobs` steps it from a timer or a loop, `command` with several workers.

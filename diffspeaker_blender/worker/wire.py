@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What travels between Blender and the model process: events, and the threads that move them.
 
 One JSON object a line, UTF-8. Requests go down the worker's standard input, events come up its

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Speech and a head in, everything a user gets out: what ``python build.py demo`` runs.
 
     python demo.py --out FOLDER [--audio FILE] [--head FILE]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Two heads talk: every strip of channel 1 is spoken by “Anna”, every strip of channel 2 by “Ben”.
 
     blender --background scene.blend --python-exit-code 1 --python dialogue.py -- out.blend

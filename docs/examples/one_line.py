@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Let a head speak one sound file, and write it as glTF.
 
     blender --background head.blend --python-exit-code 1 --python one_line.py -- \

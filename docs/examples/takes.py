@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Write four takes of one line as four files, calmer to livelier.
 
     blender --background head.blend --python-exit-code 1 --python takes.py -- line.wav out.blend

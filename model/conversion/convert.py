@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Import an official DiffSpeaker checkpoint (.ckpt) as one .safetensors, running nothing in it.
 
 python build.py model convert FILE.ckpt OUT.safetensors [--template templates.pkl|HEAD.ply|HEAD.obj]

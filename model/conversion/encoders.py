@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Bring a pre-trained speech encoder under this project's key names.
 
 Three sources: Whisper's encoder in CTranslate2's layout (`.npz`), a folder or hub name in the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Import the authors' released checkpoints (and anything trained with their program).
 
 Their files are Lightning 1.9 pickles without a description: the sizes are read off the tensors, the

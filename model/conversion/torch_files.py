@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Read the tensors of a PyTorch or Lightning checkpoint without running anything in it.
 
 Such a file is a zip of one pickle and, beside it, the tensors' bytes. The pickle is read by

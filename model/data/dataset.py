@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Speech with motion, read from disk as training needs it.
 
 Legend: `F` frames, `C` channels (3 × vertices, or face controls), `N` styles, `n` samples.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Open a data set: our own folder, or VOCASET and BIWI as the community prepared them.
 
 `open_data` checks everything that can be known from file headers and lists all problems at once;

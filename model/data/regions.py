@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Which vertices are lips and which are the upper face: read from a data set's companion files.
 
 VOCASET: `FLAME_masks.pkl` (lips; forehead ∪ eye_region). BIWI: `regions/lve.txt` and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Score a control model against the curves it was taught, on speakers it never heard.
 
 Legend: `F` frames, `C` controls.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Measure a model against recordings: `python -m model evaluate MODEL.safetensors --data FOLDER`.
 
 Vertex models get the field's measures (LVE, FDD, mouth opening, upper-face dynamics) per clip, per

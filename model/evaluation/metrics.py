@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The measures of the field, in the units of the data, and what they are not.
 
 Legend: `F` frames, `V` vertices, `L` lip vertices, `U` upper-face vertices, `C` controls.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Write scores as a Markdown table, with the field's published rows beside ours."""
 
 from __future__ import annotations

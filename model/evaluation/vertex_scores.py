@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Score a vertex model on recordings: every clip, every style where the subject is unseen, seeds.
 
 Legend: `F` frames, `V` vertices, `K` vertices of the regions, `N` styles, `D` latent.

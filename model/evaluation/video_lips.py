@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Compare predicted lips with lips measured from video: `python -m model evaluate --lips FOLDER`.
 
 What a folder holds is said in `data/measured.py`.

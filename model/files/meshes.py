@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Read the vertices and triangles of `.ply` and `.obj` files, in the order they stand there.
 
 PLY after Greg Turk, "The PLY Polygon File Format" (1994): a text header that lists elements and

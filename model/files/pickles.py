@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Read pickles of arrays without running anything in them.
 
 A pickle is a program for a small stack machine, and its words for "call" and "import" are how files

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Write files that are old or new, never half, mixed or somebody else's.
 
 A file is written under a random name of its own beside the target, which is made exclusively (so

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Fit a control model's motion to a head: named shapes that an animator knows, from its rig."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Speech, a checkpoint and a face become a motion: load, hear, listen, sample, fit to the face.
 
     n samples   F frames   D latent   C channels   V vertices   K shapes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Find the fewest shapes that hold a clip's motion within a stated vertex error.
 
     F frames   C channels (3 × vertices)   D latent   r, K ranks   V vertices

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What one generation depends on, and the check of what comes over the wire."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Fit a vertex model's motion to a head: same vertices, any axes and units, fewest shapes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Sample any length of speech: in one piece up to the published limit, then in windows that blend.
 
     n samples   F frames   D latent   C channels

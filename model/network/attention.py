@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Biased conditional attention: where a motion frame may look, and how far away counts as far.
 
 Both kinds let every frame attend to two condition tokens (speaking style, diffusion step) in front

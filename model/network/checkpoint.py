@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """One file per model: tensors in safetensors form, the `ModelSpec` as JSON in its metadata.
 
 Reading runs no code from the file and is strict: every missing, unexpected or misshapen tensor is

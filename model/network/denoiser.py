@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The network: noisy motion, speech, diffusion step and style in; clean motion out.
 
 The published architecture (theEricMa/DiffSpeaker @ 0f2ae2d), under its own key names so that its

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Sampling with torch: whole batches, padded clips, guidance, and the noise that training adds.
 
 The schedule, the rules and the walk from noise to motion are in `sampling.py`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The denoiser as the sampler uses it: the same function of the same weights, with less to do.
 
 The first and last layer of the network are linear and so is the sampler's rule. Instead of motion x

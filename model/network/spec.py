@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Describe a model completely: everything needed to build the network from its file alone."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Timed phones → control curves of lips, jaw and tongue.
 
     phones ─► gestures ─► blended tracks ─► controls

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Phones → overlapping gestures → tracks of opening, jaw and lip shapes, and contacts.
 
 Legend: `F` frames, `P` phones, `G` gestures, `T` tracks.

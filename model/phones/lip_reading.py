@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Bend blended tracks towards lips that were measured, or that a reader heard in the sound.
 
 A table knows what a sound wants; people show how it is said: how far, how late, how far between.

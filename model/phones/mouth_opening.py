@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Tracks → the rig's controls: how jaw and lips share an opening out.
 
 The formulas are regressions on `Rig.opening`, and on the distance of the mouth's corners, over 600

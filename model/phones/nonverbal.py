@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What a face does beside the words: blinks, brows, gaze and a little asymmetry.
 
     phones ─► pauses ─────────► blinks, glances

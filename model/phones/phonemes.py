@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The speech sounds: what a mouth aims at for each, and how other phone sets map onto them.
 
 The inventory is ARPAbet without stress digits, plus ``SIL``.  `SOUNDS` gives one or two `Aim`s a

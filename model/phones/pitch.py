@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The pitch of a voice by autocorrelation, in numpy alone; good enough to find accents."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Speaking styles and the timing of speech gestures: every number that is not one sound's own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Pictures → files: PNG, sheets of pictures, films with sound."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Look at face motion without Blender: contact sheets and films with sound, numpy only.
 
 Pictures are written with the standard library; titles need Pillow and films need an ffmpeg

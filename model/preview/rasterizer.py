@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Triangles → picture with numpy alone: scan-line spans, a z-buffer, Gouraud light.
 
 Good enough to look at motion without Blender and fast enough to make films of it (some tens of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What `preview` draws: a moving head with its look, and cameras that fit any head.
 
 ``F`` frames, ``V`` vertices of the face, ``N`` vertices of all that is drawn, ``T`` triangles.

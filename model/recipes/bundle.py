@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Turn a training run's checkpoint into the bundled model, and list it with its hash.
 
 ``python build.py model bundle runs/bundled/last.safetensors`` writes half-precision

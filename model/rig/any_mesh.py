@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A mesh of any making → welded vertices, parts, normals, edge distances, dense surface samples.
 
 Other people's meshes are split along texture seams, cut up into objects and of any density.  Here

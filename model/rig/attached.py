@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What a character has besides skin: eyes turn, teeth and tongue go with the jaw, lashes follow.
 
 Told apart by place and form: other people's objects have any name and any cut, down to single

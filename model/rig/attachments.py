@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What else is in a head's mesh besides skin and eyeballs: teeth, tongue, corneas, lashes, hair.
 
 Told apart by where it is, part by part: a shell around an eyeball turns with it, what lies in the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What a face can be told to do: the controls' names, their order, and what each kind is for."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The demo head: a face that anyone may use, with teeth, tongue, eyes, brows, ears and hair.
 
 `load` reads what ships (`weights/head.npz`); ``python -m model head OUT.npz`` makes it anew from

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What a rig knows about one head, as plain arrays: derived once, kept in a cache file.
 
 Only the vertices that ever move are kept (`active`); every other array is over them.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Eyelids: the rings of an eye socket, its corners, and how far each lid vertex turns.
 
 A lid turns about the axis through the eyeball's centre along the line of the eye's corners, so it

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Twelve points of a face, found by shape on a head of any making as a first guess.
 
 The face looks along +z, up is +y and its left is +x; unit and place do not matter.  Everything is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Weights of named shapes for one clip, and details for what they miss.
 
 Legend: `F` frames, `C` controls, `K` shapes, `N` coordinates of the active vertices.

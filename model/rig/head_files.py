@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Read a head mesh and find how it lies against the model's own: order, axes, units.
 
     V vertices   T triangles

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Where a head looks: its skin, eyes and a frame of its own, whatever its axes, unit and pose.
 
 Inside the rig everything is in the *canonical frame*: origin midway between the eyeballs, unit

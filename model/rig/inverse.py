@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Moving vertices → the controls that say the same, as nearly as a rig can.
 
 A vertex model moves the 5,023 vertices of its own head.  Any other face is driven by controls, so

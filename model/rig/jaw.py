@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The jaw: the axis it turns about and how much each skin vertex goes with it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Named points of a face, found on its profile and its sides, or by number on FLAME's topology.
 
 Extremal points (the foremost, the lowest …) hop to a neighbouring vertex from head to head.  On

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Where the lips meet: they seal at any jaw opening, do not cross, and tuck for f and v.
 
 Works on pairs of facing vertices of the contact ring.  Their displacements spread over the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The mouth's additive fields: the lip table spread over the skin around the mouth."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Every lip shape as numbers: how four curves of the mouth move, for each control.
 
 The curves are the contact line and the vermilion border of the upper and the lower lip.  Each is

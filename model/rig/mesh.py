@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Connectivity of a triangle mesh: neighbours, components, boundary loops, rings, mirror partners.
 
 Nothing here knows positions, except the small vector functions at the end.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The lips of a head whose mouth is made of edge rings: which ring, which lip, how far to the side.
 
 Ring 0 is the free edge inside the mouth; ring k lies k edges further out.  On FLAME topology ring

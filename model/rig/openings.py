@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The slits of a character's face: lips that must meet, lids that must close, on its own edges.
 
 `B` places along a slit, `N` vertices of the character.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Fit one head's skin onto another's, from twelve points down to lips and lids.
 
 Coarse to fine: a similarity by the points, a smooth warp through them (biharmonic splines), then a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A head mesh → named face shapes (ARKit names) that a motion can drive.
 
 Legend: `F` frames, `C` controls, `K` shapes, `V` vertices, `T` triangles.

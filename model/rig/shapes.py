@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Named shapes that add up, for a rig that does not: primaries, and correctives by formula.
 
 A jaw and lids rotate and lips seal at any jaw opening, while shape keys only add.  So the

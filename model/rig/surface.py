@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Smooth fields on a skin: cotangent Laplacian, (bi)harmonic extension, heat, edge distance.
 
 Sizes are small (a face region has 300 to 2,000 vertices), so systems are dense and need numpy only.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A head mesh → its parts, frame, lips, lids and landmarks, from its own edges and shape.
 
 Any identity, unit, axes and pose of FLAME's connectivity works, with eyeballs (5,023 vertices) or

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Give a head without face shapes the named shapes of the rig.
 
 The demo head's skin is laid onto the other head (`registration`), and *there* the rig is derived

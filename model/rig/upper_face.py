@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Additive fields of cheeks, nose and brows."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Turn clips into batches, the same ones every time.
 
 Legend: `B` clips of this process, `F` frames, `C` channels, `S` speech features, `N` styles.

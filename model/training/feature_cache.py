@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Precomputed speech features: a frozen encoder hears every recording once, not once an epoch.
 
 Legend: `S` speech features (50 a second), `W` numbers of each. For Whisper with a learned mix, `W`

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What a training run says while it works: a progress line, `log.jsonl`, TensorBoard."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The training losses: squared error of positions and of their differences in time.
 
 Legend: `B` batch, `F` frames, `C` channels.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """One training step's arithmetic: noise, prediction, loss, averaged weights, learning rate.
 
 Legend: `B` clips, `F` frames, `C` channels, `S` speech features, `W` their width.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Training settings: a small TOML file, every value named, checked and explained.
 
 `load(path, overrides)` returns a frozen `Settings`. Unknown names are refused with the nearest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Save and restore everything a run needs to go on as if it had never stopped.
 
 `state.safetensors` holds the trained weights, their average (EMA), AdamW's moments and, as JSON in

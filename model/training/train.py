@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Train a model, or go on training one: `python build.py model train CONFIG.toml`.
 
 CONFIG is a TOML file, or the name of a ready-made one (small, bundled, vocaset-hubert,

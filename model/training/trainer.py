@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The training loop: batches in, checkpoints out, resumable at every step.
 
 The loop owns the place in the run. It saves a state every `save_steps` and at the end of every

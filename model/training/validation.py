@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What is looked at after an epoch besides the loss: sampled motion, and a picture of it.
 
 Sampling runs the whole denoising, so a few validation clips are enough: for vertices the lip error

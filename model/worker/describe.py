@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Say which device, models and versions this installation has."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Find the points of a face, or make its named shapes from them.
 
     python -m model face-shapes IN.npz OUT.npz

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Turn a recording and a head into a motion file, without Blender.
 
     python build.py model generate SPEECH.wav OUT.npz [--face HEAD.ply] [--style NAME]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Requests in on standard input, events out on standard output, one JSON object a line.
 
     generate, describe, cancel, shutdown  →  ready, alive, progress, done | cancelled | failed

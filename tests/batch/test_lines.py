@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Batches: manifests, shares, what is up to date, and the report."""
 
 from __future__ import annotations

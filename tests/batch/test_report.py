@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The report of a batch: on the disk at once, the same price for every line, nothing forgotten."""
 
 from __future__ import annotations

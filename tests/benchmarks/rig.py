@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Time the rig: derivation, named shapes, evaluation and solving, on one core.
 
     OMP_NUM_THREADS=1 python -m tests.benchmarks.rig

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Measure sampling in latent space against plain vertex-space sampling, the encoders and start-up.
 
     python -m tests.benchmarks.sampler [--seconds 1 10 60] [--threads 2] [--plain-steps 3]

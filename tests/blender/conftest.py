@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What tests in Blender share: a fresh file, the add-on with a fake worker, a head, a sound."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The scripts of the README run as they stand."""
 
 from __future__ import annotations

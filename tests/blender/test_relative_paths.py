@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A path given by name means the same file in Blender, in the command line and in the worker."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The whole path with the real model: a strip in, keys that follow the sound, a .glb out."""
 
 from __future__ import annotations

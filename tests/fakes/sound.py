@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A second of voice made by rule, for tests that need a sound and nobody's recording."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A worker that speaks without a network: `python speaker.py [SECONDS]`. Standard library + numpy.
 
 It answers as the real one does and writes a plausible motion for the face it is sent: the jaw opens

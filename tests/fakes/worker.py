@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A worker process that misbehaves on demand: `python worker.py BEHAVIOUR`."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Let one reader meet damaged and hostile files: `python fuzz.py READER FILES`; 0 when right."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Arrays are read when header, entry and limit agree; what they only claim is never allocated."""
 
 from __future__ import annotations

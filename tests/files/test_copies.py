@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Both packages carry the same readers and writers of files."""
 
 from tests.shared import ROOT

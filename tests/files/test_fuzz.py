@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Readers under fuzz: whatever a file holds, it is read or refused in one sentence.
 
 Each reader works in a process of its own with limited memory, on files made by fixed seeds: real

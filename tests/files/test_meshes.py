@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Meshes are read as they stand there, whatever separates the numbers; counts are not believed."""
 
 from __future__ import annotations

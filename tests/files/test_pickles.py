@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A pickle is read, never run: arrays come out, everything else is a note, bombs do not go off."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A file is old or new: through planted links, two writers, kills, full disks and odd names."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Drive a real Blender window from inside, as a person would; tell what happened as JSON.
 
 Started by `tests/gui/test_window.py` in the window's own Blender. A script is a generator that

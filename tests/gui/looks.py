@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Pictures of everything that is drawn: sub-panels, preferences, menus; run inside the window."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What a person does with the add-on, from installing it to quitting; run inside the window."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The add-on in a real Blender window: install, press, cancel, finish, undo, other file, quit.
 
 Needs the real Blender of the reference folder and about a minute; skipped by name without it.

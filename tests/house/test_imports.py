@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The plan of the house, held by its imports: no circle, nothing shipped on what does not ship."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The page of promises names tests that are there."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Texts send nobody to a button that does not exist."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Heads that rig tests run on: the demo head that ships, and a FLAME sample where present."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The recorded numbers of the published code, and our network around the same weights."""
 
 from __future__ import annotations

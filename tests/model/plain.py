@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The plain vertex-space sampler: what the fast one must equal.
 
 Written on its own, with nothing of `model.latent` or `model.attention` in it: dense frames × frames

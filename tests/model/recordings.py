@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Small made-up data sets in every layout, with audio that the motion can be learned from."""
 
 from __future__ import annotations

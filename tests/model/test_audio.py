@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Sound of every kind is heard, or refused in one sentence."""
 
 from __future__ import annotations

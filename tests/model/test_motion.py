@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Motion in factored form: the fewest shapes, the promised error, files that are whole."""
 
 from __future__ import annotations

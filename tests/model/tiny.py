@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Tiny random models, heads and sounds: everything real but the size."""
 
 from __future__ import annotations

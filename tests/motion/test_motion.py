@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Motion: reading, retiming, smoothing, live controls and thinning, without Blender."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The client side of the wire, against workers that misbehave in every way we could think of."""
 
 from __future__ import annotations

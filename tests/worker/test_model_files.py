@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The list of models: read from headers alone, whatever lies in the folder."""
 
 from __future__ import annotations

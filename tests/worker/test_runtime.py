@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The runtime: built from wheels without a network, checked, resumed, refused in plain words."""
 
 from __future__ import annotations

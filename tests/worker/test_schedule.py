@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The queue of tasks: order, lanes, cancelling, failing, and nothing left behind."""
 
 from __future__ import annotations

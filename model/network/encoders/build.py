@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Build a speech encoder from its description; this stands above the encoders it knows."""
 
 from ..spec import EncoderSpec

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """HuBERT and wav2vec 2.0 at base size: one network, two sets of weights.
 
 An own implementation under the published key names, because importing transformers costs more than

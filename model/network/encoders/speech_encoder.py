@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Waveform → speech features: what all encoders share, and how features meet motion frames.
 
 Every encoder gives 50 feature frames a second. `hubert.py` holds HuBERT and wav2vec 2.0 (one

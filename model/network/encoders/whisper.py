@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Whisper's encoder without its 30 s of padding, and the mel spectrogram that feeds it.
 
 Written from the published description (Radford et al. 2022) and checked against a CTranslate2

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Speech and its text → timed phones, by forced alignment with pocketsphinx.
 
 Aligning every voice with one tool matters more than whose times are best: a synthesiser's own

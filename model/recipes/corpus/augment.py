@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Make one recording sound like many: speed, pitch, rooms, noise, microphones, levels.
 
 Every function takes and returns (n,) float32 samples at 16 kHz and draws from a seeded generator.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Build the bundled model's training corpus: speech of many kinds, timed phones, control curves.
 
     people with measured lips ────┐

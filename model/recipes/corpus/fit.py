@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Fit the gestures' timing and openings to lips measured on video: `python -m model fit FOLDER`.
 
 The folder is one that `measured.read` understands, with phones.  Seconds of video must not decide

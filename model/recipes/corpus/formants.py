@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A small formant voice: phones in, intelligible-enough noise out.
 
 Source and filter, after Klatt (1980) in spirit: a pulse train or noise runs through resonators at

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Read lips from sound: regressions from Whisper's hidden states to lips measured on video.
 
 Phone tables say which sounds open a mouth; only measured lips say how far, how late and for whom.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Things for synthetic voices to say: transcripts, command sentences, letters, numbers, word lists.
 
 Ordinary prose leaves many sound pairs rare and never says a lone letter; the made-up sentences

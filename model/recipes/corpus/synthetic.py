@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Make a data set in VOCASET's exact layout from the project's own parts: `synthetic OUT`.
 
 Twelve made-up people (warped demo heads, each with a speaking style of their own) say sentences;

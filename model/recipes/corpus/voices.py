@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Text → synthetic speech for the corpus, by engines whose licence lets a model learn from them.
 
 Every engine is optional: what is not installed is left out and named in the report.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Put the demo head together: skin, eyes, paint, parts, and the shapes that its rig gives it.
 
 Development only (SciPy). `V` vertices of the face, `T` triangles, `K` shapes.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The demo head's hair: short locks that grow from a whorl at the crown, over a dark cap.
 
 The scalp is measured in polar coordinates about the whorl: ``s`` radians away from it and ``phi``

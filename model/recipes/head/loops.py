@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The demo head's hand-laid loops: mouth, eyelids, nostrils, eyeballs.
 
 Where a face moves, edges must follow its muscles, so these parts are rings of quads, as in every

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Mend a triangle mesh: one sense of turning, mirrored halves, better edges, even spacing.
 
 Development only (the demo head is made with it); plain loops where arrays would not be clearer.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The demo head's mouth inside: teeth, gums, tongue and the dark bag behind the lips.
 
 Placed from the hand-laid mouth loops (`headloops`): the upper incisors end a little below the line

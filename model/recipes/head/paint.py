@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The demo head's colours: painted on its vertices, and materials on its triangles.
 
 Linear colours. Where mesh edges follow the form (lips, lids, iris), so does the paint.

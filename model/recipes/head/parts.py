@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The demo head's ears, brows, lashes and hair, laid onto the sculpted skin.
 
 Hair, brows and lashes are tufts: tapered strips along a path, thick enough to look like a

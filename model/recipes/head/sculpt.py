@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The demo head's form: a signed distance built from some thirty blended solids.
 
 A sculptor's order: big masses first (cranium, face, jaw), then features, then what is carved away.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The demo head's skin: hand-laid loops, filled in with even triangles, mirrored.
 
 The left half is unrolled onto a chart (θ around the head, v along it), where points are thrown

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Shape keys and curves: exact, replaceable, removable, and the user's own work untouched."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Point caches: exact on every frame, first among the modifiers, at rest outside the clip."""
 
 from __future__ import annotations

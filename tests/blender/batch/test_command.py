@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """`blender --command lipsync`: one line, batches, what is skipped, what fails, exit codes."""
 
 from __future__ import annotations

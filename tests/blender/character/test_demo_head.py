@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The demo head in Blender: whole, at rest, followed by its parts, and in nobody's way."""
 
 from __future__ import annotations

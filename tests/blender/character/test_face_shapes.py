@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A character without face shapes is given some, and loses them again without a trace."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Heads: recognised, refused with what differs, made editable, imported without running code."""
 
 from __future__ import annotations

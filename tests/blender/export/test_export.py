@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Export: what comes back is what Blender showed, and the scene is as it was."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The background job: one undo step, other files, undo in mid-job, no long breath on the way."""
 
 from __future__ import annotations

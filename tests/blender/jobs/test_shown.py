@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What is claimed of a result is what is shown: in the head's scene, at its time, on its mesh."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A vertex model speaks on the mesh it was trained on, and through controls on other characters."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Clear removes what we made, and nothing else, wherever the cache folder points."""
 
 from __future__ import annotations

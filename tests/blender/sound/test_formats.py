@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Whatever Blender plays is heard, to the sample's place, whatever codec its container holds."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What is heard of a strip: exact, alone, and refused in words where nothing is."""
 
 from __future__ import annotations

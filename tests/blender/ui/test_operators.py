@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The verbs as a script calls them: results on heads, and refusals in words."""
 
 from __future__ import annotations

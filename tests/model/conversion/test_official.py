@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The authors' files are imported exactly, and nothing in any file is ever run."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Data sets: every layout opens, nothing is held in memory, every fault is listed at once."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Evaluation: the published protocol on a small set, honest units, and no silent mismatch."""
 
 from __future__ import annotations

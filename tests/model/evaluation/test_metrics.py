@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Measures agree with the published program's numbers to the last bits."""
 
 from __future__ import annotations

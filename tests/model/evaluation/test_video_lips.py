@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Lips compared with video."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What is done to controls between the sampler and the rig."""
 
 from types import SimpleNamespace

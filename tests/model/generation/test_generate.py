@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """From a sound to a motion: any length, rate and head; cancelled, repeated, out of memory."""
 
 from __future__ import annotations

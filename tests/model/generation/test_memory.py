@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Memory grows with the length of the sound, and no faster than is promised."""
 
 from __future__ import annotations

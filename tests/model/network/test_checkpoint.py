@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """One file holds a model: written whole, read strictly, described completely."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Sampling: the algebra of the latent space, both rules, seeds, styles, progress and cancel."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Our own recorded numbers: what the network gave when it agreed with the published code.
 
 The weights are made by a rule, so the file holds outputs only. To record them anew after a change

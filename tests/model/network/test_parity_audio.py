@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Sound arrives at 16 kHz as the recorded resamplers deliver it."""
 
 from __future__ import annotations

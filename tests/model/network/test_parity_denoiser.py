@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The denoiser, its masks and embeddings reproduce the published code's recorded numbers."""
 
 from __future__ import annotations

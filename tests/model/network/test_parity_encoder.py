@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The speech encoder reproduces recorded numbers, padded batches too, at every length."""
 
 from __future__ import annotations

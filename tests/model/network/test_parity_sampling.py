@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Both samplers, end to end, reproduce recorded numbers; latent space equals vertex space."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A model file's description is believed only within bounds; what it says is refused by name."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Whisper's encoder, alignment in time, and windows over long clips."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Timed phones become curves as a good animator would draw them."""
 
 from __future__ import annotations

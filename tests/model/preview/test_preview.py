@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The software renderer: the right pixels, films with sound, and honest words without ffmpeg."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The corpus: timed phones from anywhere, recordings varied, nothing lost when a build breaks."""
 
 import json

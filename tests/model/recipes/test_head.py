@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The demo head as it ships: a sound mesh, a pleasant pose, parts that follow the face."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The made-up set: VOCASET's layout to the letter, speech with something to hear in it."""
 
 from __future__ import annotations

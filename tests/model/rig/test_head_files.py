@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Heads are read from any file, and found wherever they lie."""
 
 from __future__ import annotations

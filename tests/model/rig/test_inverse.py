@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What a vertex model says can be said by controls, and what that loses is known."""
 
 from __future__ import annotations

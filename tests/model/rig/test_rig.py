@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The rig does to any head what its controls say, and its shapes replay it."""
 
 from __future__ import annotations

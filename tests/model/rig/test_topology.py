@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Read heads of any identity, unit, axes and pose; refuse everything else in a sentence."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A head without face shapes gets them from the demo head, whatever its mesh is made of."""
 
 from __future__ import annotations

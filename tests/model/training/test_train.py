@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Training: reproducible, resumable, the same on two processes, and never silent about a fault."""
 
 from __future__ import annotations

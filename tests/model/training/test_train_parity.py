@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Our training step gives the published program's loss, gradients and weights after one step."""
 
 from __future__ import annotations

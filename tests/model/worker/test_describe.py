@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What can be said of an installation is said, whatever else is broken."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Files that lie beside a download are never executed, whatever they are called."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The add-on's request and the worker's are one: the same names, and the same defaults."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Both ends of the wire together: the extension's `Worker` and a real `python -m model serve`."""
 
 from __future__ import annotations

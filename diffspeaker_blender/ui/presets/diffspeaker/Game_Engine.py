@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 import bpy
 
 scene = getattr(bpy.context, "sequencer_scene", None) or bpy.context.scene
