@@ -319,11 +319,11 @@ def speech(frames: int) -> Array:
 
 @pytest.mark.parametrize("name", SPEECH_HEADS)
 def test_named_shapes_replay_speech_by_formula_and_details_make_it_exact(name: str) -> None:
-    """Formulas alone hold 0.4 mm at 95 of 100 frames; details the tolerance; errors are true."""
+    """Formulas alone hold 0.45 mm at 95 of 100 frames; details the tolerance; errors are true."""
     _, topology, rig = head(name)
     controls = speech(120)
     exact = rig.evaluate(controls)
-    for detail, usual, most in ((False, 0.4, 1.3), (True, 0.0501, 0.0501)):
+    for detail, usual, most in ((False, 0.45, 1.3), (True, 0.0501, 0.0501)):
         solution = rig.fit(controls, detail=detail)
         played = np.einsum("fk,kvc->fvc", solution.weights, solution.shapes)
         error = millimetres(topology, played - exact).max(1)
@@ -444,7 +444,7 @@ def test_derivations_are_kept_and_read_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second rig of a head comes from its cache file, and is the same rig."""
-    mesh, _, rig = head("demo")
+    mesh, _, rig = head("long")  # the demo head's own is shipped, and needs no cache
     first = Rig(*mesh, cache=tmp_path)
     assert len(list(tmp_path.iterdir())) == 1
 
