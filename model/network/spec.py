@@ -112,7 +112,12 @@ def _is_number(value: Any) -> bool:
 
 
 def _check_size(name: str, value: Any) -> None:
-    """Raise `ConfigError` unless a size of the speech encoder is a number, or a short list."""
+    """Raise `ConfigError` unless a size of the speech encoder is a number, or a short list.
+
+    What no encoder is built from (a library's own words in a configuration) may be a short text.
+    """
+    if isinstance(value, str) and len(value) <= 200 and name not in HUBERT_BASE | WHISPER_TINY:
+        return
     most = MOST_ENCODER_LAYERS if "layers" in name else MOST_IN_ENCODER
     values = value if isinstance(value, list | tuple) else [value]
     plain = all(isinstance(one, bool) or (_is_number(one) and 0 <= one <= most) for one in values)

@@ -172,7 +172,7 @@ class Session:
         return np.array(floats, np.float32).reshape(tuple(shape))
 
     def __del__(self) -> None:
-        if self._handle:
+        if self._handle and ctypes is not None:  # modules are None at the very end
             self._library.release("ReleaseSession", self._handle)
 
 

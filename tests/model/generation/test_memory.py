@@ -25,8 +25,12 @@ from model.generation.session import Session
 from model.rig import fitting
 fitting.HELD = 500  # what a clip of a few minutes holds at once does not grow with an hour
 generate(GenerateRequest(audio=sys.argv[2], output=sys.argv[3]), session=Session(engine="onnx"))
-unit = 1 if sys.platform == "darwin" else 1024
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+try:  # Linux counts what the parent held at the fork into ru_maxrss, but not into VmHWM
+    status = open("/proc/self/status").read()
+    print(int(status.split("VmHWM:")[1].split()[0]) * 1024)
+except OSError:
+    unit = 1 if sys.platform == "darwin" else 1024
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
 """
 
 
