@@ -94,7 +94,7 @@ def make_environment(name: str, python: str, requirements: Sequence[str]) -> Pat
     say(f"making {folder.relative_to(ROOT)} (once; a few minutes)")
     if not python_in(folder).exists():
         run([python, "-m", "venv", str(folder)])
-    install = [str(python_in(folder)), "-m", "pip", "install", "--quiet",
+    install = [str(python_in(folder)), "-m", "pip", "install", "--quiet", "--quiet",
                "--disable-pip-version-check"]  # fmt: skip
     torch = [pin for pin in requirements if pin.startswith("torch==")]
     if torch:  # first and alone: a local CPU build wins over the registry's several GB of CUDA
@@ -261,6 +261,8 @@ print(next(found))
 """
 
 
+NATIVE = ROOT / "model" / "native"
+"""Where a checkout has this machine's compiled files, as the zip has its platform's."""
 SHIPPED_ROOMS = (
     *("errors", "progress", "audio", "motion", "files", "native", "resampling", "sound_file"),
     *("processors", "products"),
@@ -280,6 +282,7 @@ def packaged_files() -> Iterator[tuple[str, Path]]:
         for path in folder.rglob("*"):
             inside = path.relative_to(folder)
             left_out = folder == model and inside.parts[0] not in shipped
+            left_out |= NATIVE in path.parents  # this machine's; each zip gets its platform's own
             if path.is_file() and "__pycache__" not in path.parts and not left_out:
                 yield prefix + inside.as_posix(), path
 
@@ -365,8 +368,8 @@ def fetch_wheel(package_name: str, pin: dict[str, str], tag: str) -> Path:
     say(f"fetching {package_name} {pin['version']} for {tag} (once)")
     wanted = WHEELS / "wanted.txt"
     wanted.write_text(f"{package_name}=={pin['version']} --hash=sha256:{pin['sha256']}\n")
-    run([sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
-         "--no-deps", "--only-binary", ":all:", "--require-hashes", "--platform", tag,
+    run([sys.executable, "-m", "pip", "download", "--quiet", "--quiet",
+         "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:", "--require-hashes", "--platform", tag,
          "--python-version", "3.12", "--dest", str(WHEELS), "-r", str(wanted)])  # fmt: skip
     return fetch_wheel(package_name, pin, tag)
 
@@ -374,7 +377,7 @@ def fetch_wheel(package_name: str, pin: dict[str, str], tag: str) -> Path:
 def lay_out_engine() -> None:
     """Put this machine's compiled files into model/native, as the zip has them."""
     for name, content in engine(this_platform()).items():
-        path = ROOT / "model" / "native" / name
+        path = NATIVE / name
         if not path.is_file() or path.read_bytes() != content:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)

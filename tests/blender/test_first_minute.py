@@ -120,6 +120,14 @@ def test_the_zip_holds_what_runs_and_what_must_be_said(packed):
     assert packed.stat().st_size < 80e6
 
 
+def test_a_zip_has_its_own_platforms_engine_alone():
+    """What a demo laid out in the checkout for this machine is in no zip."""
+    build = build_script()
+    build.lay_out_engine()
+    assert list(build.NATIVE.iterdir())
+    assert not [name for name, _path in build.packaged_files() if "native/" in name]
+
+
 def test_every_platform_has_exact_pins():
     for platform, pins in build_script().engine_pins().items():
         for wheel in ("onnxruntime", "soundfile"):
