@@ -369,8 +369,9 @@ def fetch_wheel(package_name: str, pin: dict[str, str], tag: str) -> Path:
     wanted = WHEELS / "wanted.txt"
     wanted.write_text(f"{package_name}=={pin['version']} --hash=sha256:{pin['sha256']}\n")
     run([sys.executable, "-m", "pip", "download", "--quiet", "--quiet",
-         "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:", "--require-hashes", "--platform", tag,
-         "--python-version", "3.12", "--dest", str(WHEELS), "-r", str(wanted)])  # fmt: skip
+         "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:",
+         "--require-hashes", "--platform", tag, "--python-version", "3.12",
+         "--dest", str(WHEELS), "-r", str(wanted)])  # fmt: skip
     return fetch_wheel(package_name, pin, tag)
 
 
