@@ -32,8 +32,7 @@ def jaw():
     most = 0.0
     for frame in range(1, 60, 2):
         bpy.context.scene.frame_set(frame)
-        jaws = (block.value for block in keys.key_blocks if block.name.startswith("jawOpen"))
-        most = max(most, *jaws)
+        most = max(most, keys.key_blocks["jawOpen"].value)
     bpy.context.scene.frame_set(1)
     return most
 
