@@ -131,7 +131,6 @@ VOWELS = frozenset(
 OPEN_VOWELS = frozenset({"AA", "AE", "AH", "AO", "AW", "AY", "EH"})
 BILABIALS = frozenset({"P", "B", "M"})
 TONGUE_STOPS = frozenset({"T", "D", "N"})
-LABIODENTALS = frozenset({"F", "V"})
 ROUNDED = frozenset({"AO", "OW", "OY", "UH", "UW", "ER", "W", "R", "SH", "ZH", "CH", "JH"})
 
 _OTHER = {
