@@ -80,7 +80,12 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--audio", type=absolute, help="sound file to speak")
     what.add_argument("--batch", type=absolute, help="folder of sound files, or a CSV manifest")
     parser.add_argument("--head", default=DEMO_HEAD, help=".blend with the head, or “demo”")
-    parser.add_argument("--object", default="", help="name of the head in its file")
+    parser.add_argument(
+        "--object",
+        "--character",
+        default="",
+        help="who speaks in that file: name of a mesh, an armature or a collection",
+    )
     parser.add_argument(
         "--export", type=absolute, help="file to write for --audio; the suffix decides"
     )
@@ -140,7 +145,9 @@ def _lines(given: argparse.Namespace) -> list[Line]:
         given.head = str(absolute(given.head))
     if given.model.lower().endswith(".safetensors"):
         given.model = str(absolute(given.model))
-    default = Line(Path(), Path(), given.head or DEMO_HEAD, given.style, given.model, given.seed)
+    default = Line(
+        Path(), Path(), given.head or DEMO_HEAD, given.style, given.model, given.seed, given.object
+    )
     suffix = "." + given.format.lower().lstrip(".")
     if suffix != ".blend":
         export.kind_of(Path(given.format), suffix[1:] or "nothing")
@@ -215,7 +222,8 @@ class _Run:
         lanes = max(1, given.jobs)
         self.schedule = Schedule(lambda: _worker(lanes), _read, lanes)
         self.report = Report(report)
-        self.faces: dict[str, Path] = {}
+        self.faces: dict[tuple[str, str, str], tuple[Path, bool]] = {}
+        self.measured: dict[tuple[str, str], tuple[str, dict[str, str]]] = {}
         self.options = {name: getattr(given, name) for name in _WRITTEN}
         self.options["version"] = _version()
         self.started: dict[int, float] = {}
@@ -259,47 +267,74 @@ class _Run:
         self.started[id(task)] = time.monotonic()
 
     def _fields(self, line: Line) -> dict[str, Any]:
-        model = model_files.find(line.model or model_files.BUNDLED, machine.models_folder())
+        model = _model_of(line)
+        face, foreign = self._face(line)
         return {
             "checkpoint": model.checkpoint if model else (line.model or model_files.BUNDLED),
-            "face": str(self._face(line.head)),
+            "face": str(face),
+            "controls": foreign,
             "style": line.style or None,
             "seed": line.seed,
             "device": self.given.device or machine.get().device,
         }
 
-    def _face(self, name: str) -> Path:
-        """Return the face of a head's file, read once for all its lines."""
-        if name not in self.faces:
-            target = self._open(name)
-            if detect.is_mapped(target):
-                self.faces[name] = Path("demo")
-                return self.faces[name]
-            self.faces[name] = head.write_face(target, self.folder / f"face{len(self.faces)}.npz")
-        return self.faces[name]
+    def _face(self, line: Line) -> tuple[Path, bool]:
+        """Return the face to speak with, read once for all its lines, and whether it is another's.
 
-    def _open(self, name: str) -> bpy.types.Object:
-        """Open a head's file (or an empty one with the demo head) and return the head."""
-        if name == DEMO_HEAD:
+        A mapped character plays controls: of a vertex model, these are read on a FLAME head.
+        """
+        who = (line.head, line.character, line.model)
+        if who not in self.faces:
+            target, model = self._open(line), _model_of(line)
+            plan.check(target, model)
+            mapped = detect.is_mapped(target)
+            foreign = mapped and plan.need_of(model) != "any"
+            if mapped and not foreign:
+                self.faces[who] = Path("demo"), False
+            else:
+                shown = plan.head_of_model(model) if foreign else target
+                file = self.folder / f"face{len(self.faces)}.npz"
+                self.faces[who] = head.write_face(shown, file), foreign
+        return self.faces[who]
+
+    def _open(self, line: Line) -> bpy.types.Object:
+        """Open a head's file (or an empty one with the demo head) and return who speaks in it."""
+        if line.head == DEMO_HEAD:
             bpy.ops.wm.read_homefile(use_empty=True)
             return demo_head.add_demo_head(bpy.context)  # type: ignore[no-any-return]
-        path = Path(name)
+        path = Path(line.head)
         if not path.is_file():
             raise LipSyncError(f"There is no head file {path}.", "Check its path.")
         try:
             bpy.ops.wm.open_mainfile(filepath=str(path), load_ui=False)
         except RuntimeError as error:
             raise LipSyncError(f"{path.name} cannot be opened: {error}") from error
-        wanted = self.given.object
-        found = fit.find(bpy.context, wanted) if wanted else plan.chosen_head(bpy.context)
+        wanted = line.character
+        found = None if wanted else plan.chosen_head(bpy.context)
+        found = found or fit.find(bpy.context, wanted)
         if found is None:
             raise LipSyncError(f"{path.name} holds no head {wanted}".rstrip() + ".")
-        if detect.speaker_of(found) is not None or not head.looks_like_head(found):
-            return fit.ensure(found)  # type: ignore[no-any-return]
-        report = head.check_head(found)
-        if not report.usable:
-            raise LipSyncError(report.reason)
-        return found  # type: ignore[no-any-return]
+        plain = head.looks_like_head(found) or plan.is_own(found, _model_of(line))
+        if plain and detect.speaker_of(found) is None:
+            return found  # type: ignore[no-any-return]
+        return self._fitted(line, found)
+
+    def _fitted(self, line: Line, found: bpy.types.Object) -> bpy.types.Object:
+        """Return the face of a character, measured once for all its lines. Raises LipSyncError."""
+        face = detect.speaker_of(found)
+        name, known = self.measured.get((line.head, line.character), ("", {}))
+        if face is None and name in bpy.data.objects:
+            face = bpy.data.objects[name]
+            notes = detect.notes(face, make=True)
+            for entry, value in known.items():
+                notes[entry] = value
+        elif face is None:
+            face = fit.ensure(found)
+            notes = detect.notes(face)
+            texts = {n: v for n, v in notes.items() if n.startswith("diffspeaker.")}
+            texts = {n: v for n, v in texts.items() if isinstance(v, str)}  # pointers die
+            self.measured[line.head, line.character] = face.name, texts
+        return face  # type: ignore[no-any-return]
 
     def _finish(self, task: Task) -> None:
         """Write one line's file, or note why there is none."""
@@ -327,7 +362,7 @@ class _Run:
 
     def _place(self, line: Line, clip: sources.AudioClip, result: motion.Motion) -> placing.Placed:
         """Put the motion on a fresh head, with the sound in the sequencer."""
-        target, scene = self._open(line.head), bpy.context.scene
+        target, scene = self._open(line), bpy.context.scene
         if self.given.fps:
             scene.render.fps, scene.render.fps_base = _fps(self.given.fps)
         rate = sources.scene_fps(scene)
@@ -374,7 +409,12 @@ def _say(text: str, stream: Any = None) -> None:
         print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
 
 
-_WRITTEN = ("object", "keys", "thin", "intensity", "fps", "with_audio", "arkit")
+_WRITTEN = ("keys", "thin", "intensity", "fps", "with_audio", "arkit")
+
+
+def _model_of(line: Line) -> model_files.ModelFile | None:
+    """Return the model that a line asks for, None where it is unknown."""
+    return model_files.find(line.model or model_files.BUNDLED, machine.models_folder())
 
 
 def _version() -> str:

@@ -3,8 +3,8 @@
 
 A manifest has a header; only `audio` is required, paths are relative to the manifest:
 
-    audio,head,style,model,seed,output
-    lines/0001.wav,heads/anna.blend,neutral,,7,out/0001.glb
+    audio,head,character,style,model,seed,output
+    lines/0001.wav,heads/cast.blend,Anna,neutral,,7,out/0001.glb
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 from ..errors import LipSyncError
 from ..paths import absolute
 
-COLUMNS = ("audio", "head", "style", "model", "seed", "output")
+COLUMNS = ("audio", "head", "character", "style", "model", "seed", "output")
 DEMO_HEAD = "demo"
 SOUNDS = frozenset(
     (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".aif", ".aiff", ".wma")
@@ -42,6 +42,8 @@ class Line:
     style: str = ""
     model: str = ""
     seed: int = 0
+    character: str = ""
+    """Who speaks in the head's file: name of a mesh, an armature or a collection; "" finds it."""
     row: int = 0
     """Line of the manifest that it stands in, from 1; 0 when it comes from no manifest."""
 
@@ -151,6 +153,7 @@ def _line(cells: dict[str, str], manifest: Path, out: Path, suffix: str, default
         audio=audio,
         output=output,
         head=head,
+        character=cells["character"] or default.character,
         style=cells["style"] or default.style,
         model=_model(cells["model"], folder) or default.model,
         seed=seed,
@@ -201,7 +204,8 @@ def shard(lines: list[Line], text: str) -> list[Line]:
 def fingerprint(line: Line, options: Mapping[str, Any]) -> str:
     """Return a digest of everything the written file depends on. Raises OSError."""
     digest = hashlib.sha256()
-    digest.update(json.dumps([line.style, line.model, line.seed, dict(options)]).encode())
+    said = [line.style, line.model, line.seed, line.character, dict(options)]
+    digest.update(json.dumps(said).encode())
     for name in (str(line.audio), line.head, line.model):
         path = Path(name)
         if not name or "\0" in name or not path.is_file():

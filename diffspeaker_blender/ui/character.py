@@ -192,6 +192,15 @@ class DIFFSPEAKER_OT_edit_row(bpy.types.Operator):
     bl_label = "Edit What Drives It"
     bl_options = {"REGISTER", "UNDO"}
 
+    @classmethod
+    def description(cls, context: bpy.types.Context, properties: Any) -> str:
+        """Return the whole row, which a narrow sidebar cuts."""
+        face = face_of(context)
+        mapping = detect.read_mapping(face) if face is not None else None
+        if mapping is None or properties.row >= len(mapping.rows):
+            return cls.__doc__ or ""
+        return f"{mapping.rows[properties.row].text()}. Click to change it"
+
     row: IntProperty(options={"HIDDEN", "SKIP_SAVE"})
     driven_by: StringProperty(
         name="Driven By",
@@ -443,7 +452,10 @@ def draw(layout: Any, context: bpy.types.Context, wrapped: Any) -> None:
     """Draw what is known of the character, and the ways to try and change it."""
     face = face_of(context)
     if face is None:
-        layout.operator("diffspeaker.fit_character", icon="VIEWZOOM")
+        if plan.chosen_head(context) is None:  # the button stands above, where a head is picked
+            layout.label(text="Fit to a character first", icon="INFO")
+        else:
+            layout.operator("diffspeaker.fit_character", icon="VIEWZOOM")
         return
     wrapped(layout, context, f"{face.name}: {fit.sentence_of(face)}", "CHECKMARK")
     for remark in fit.remarks_of(face):
@@ -468,22 +480,37 @@ def draw_mapping(layout: Any, context: bpy.types.Context) -> None:
     if face is None or mapping is None:
         layout.label(text="Fit to a character first", icon="INFO")
         return
-    shown = face.diffspeaker_strengths
-    column = layout.column(align=True)
-    for name in GROUPS:
-        column.prop(shown, name)
-    layout.prop(shown, "steps")
-    column = layout.column(align=True)
-    column.use_property_split = False
-    for number, row in enumerate(mapping.rows):
-        line = column.row()
-        line.label(text=row.text())
-        line.operator("diffspeaker.edit_row", text="", icon="GREASEPENCIL").row = number
-    for row in mapping.few_rows:
-        column.label(text=f"{row.places[0].name} ← fitted to the measured mouth")
+    for group in GROUPS:
+        _draw_group(layout, face, mapping, group)
+    layout.prop(face.diffspeaker_strengths, "steps")
     row = layout.row(align=True)
     row.operator("diffspeaker.load_mapping", icon="IMPORT", text="Load")
     row.operator("diffspeaker.save_mapping", icon="EXPORT", text="Save")
+
+
+def _draw_group(layout: Any, face: bpy.types.Object, mapping: Mapping, group: str) -> None:
+    """Draw a group's strength and, opened, what drives each of its channels."""
+    rows = [(k, row) for k, row in enumerate(mapping.rows) if row.group == group]
+    fitted = [row for row in mapping.few_rows if row.group == group]
+    if not rows and not fitted:
+        return
+    header, body = layout.panel(f"DIFFSPEAKER_rows_{group}", default_closed=True)
+    header.prop(face.diffspeaker_strengths, group)
+    if body is None:
+        return
+    column = body.column(align=True)
+    column.use_property_split = False
+    for number, row in rows:
+        channel, _, said = row.text().partition(" ← ")
+        line = column.row(align=True)
+        split = line.split(factor=0.5)
+        split.label(text=channel)
+        split.label(text=said)
+        line.operator("diffspeaker.edit_row", text="", icon="GREASEPENCIL").row = number
+    for row in fitted:
+        split = column.split(factor=0.5)
+        split.label(text=row.places[0].name)
+        split.label(text="as measured")
 
 
 _CLASSES = (

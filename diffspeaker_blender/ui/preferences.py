@@ -145,6 +145,10 @@ def _draw_models(layout: Any) -> None:
         removable = row.row()
         removable.enabled = model.id != model_files.BUNDLED
         removable.operator("diffspeaker.remove_model", text="", icon="TRASH").model = model.id
+    for path, why in model_files.unreadable(machine.models_folder()):
+        row = layout.row()
+        row.label(text=path.name, icon="ERROR")
+        row.label(text=f"Cannot be used: {why}")
     if model_files.find(model_files.BUNDLED, None) is None:
         _indented(layout, "The bundled model is missing from this installation", "ERROR")
     _indented_row(layout).operator("diffspeaker.import_checkpoint", icon="IMPORT")

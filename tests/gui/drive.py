@@ -82,10 +82,23 @@ def install():
     told["installed"] = PACKAGE in bpy.context.preferences.addons
 
 
+def close_splash():
+    """Press Esc: the splash or the quick setup of a first start would hide what is drawn."""
+    press("ESC")
+    yield 0.5
+
+
+def sequence_this_scene():
+    """Let the sequencer show the scene; Blender 5 keeps that apart from the window's scene."""
+    workspace = bpy.context.workspace
+    if hasattr(workspace, "sequencer_scene"):
+        workspace.sequencer_scene = bpy.context.scene
+
+
 def lay_out():
     """Split the screen: 3D view above, sequencer below, both sidebars on our tab."""
-    scene = bpy.context.scene
-    bpy.context.workspace.sequencer_scene = scene
+    yield from close_splash()
+    sequence_this_scene()
     for thing in list(bpy.data.objects):
         bpy.data.objects.remove(thing)
     with inside("VIEW_3D"):
@@ -98,15 +111,53 @@ def lay_out():
         area(kind).spaces.active.show_region_ui = True
     yield 0.5
     for kind in ("VIEW_3D", "SEQUENCE_EDITOR"):
-        side = next(r for r in area(kind).regions if r.type == "UI")
-        side.active_panel_category = "Lip-Sync"
+        sidebar(kind).active_panel_category = "Lip-Sync"
     yield 0.5
+
+
+def sidebar(kind):
+    """Return an editor's sidebar region."""
+    return next(r for r in area(kind).regions if r.type == "UI")
+
+
+def open_tab():
+    """Open our tab in the 3D view's sidebar."""
+    area("VIEW_3D").spaces.active.show_region_ui = True
+    yield 0.5
+    sidebar("VIEW_3D").active_panel_category = "Lip-Sync"
+    yield 0.5
+
+
+def browse(operator, path, picture=""):
+    """Press a button that asks for a file, and choose one in the file browser."""
+    with inside("VIEW_3D", "UI"):
+        operator("INVOKE_DEFAULT")
+    yield 1.5
+    browser = next(
+        w for w in bpy.context.window_manager.windows if w.screen.areas[0].type == "FILE_BROWSER"
+    )
+    place = browser.screen.areas[0]
+    place.spaces.active.params.directory = str(path.parent).encode()
+    place.spaces.active.params.filename = path.name
+    if picture:
+        shot(picture)
+    yield 0.5
+    region = next(r for r in place.regions if r.type == "WINDOW")
+    with bpy.context.temp_override(window=browser, area=place, region=region):
+        bpy.ops.file.execute("EXEC_DEFAULT")
+    yield 0.2
+
+
+def strips():
+    """Return the scene's strips, which were called sequences before Blender 4.4."""
+    editor = bpy.context.scene.sequence_editor_create()
+    return editor.strips if hasattr(editor, "strips") else editor.sequences
 
 
 def add_strip(path, name, start=1, channel=1):
     editor = bpy.context.scene.sequence_editor_create()
-    strip = editor.strips.new_sound(name, str(path), channel, start)
-    for other in editor.strips:
+    strip = strips().new_sound(name, str(path), channel, start)
+    for other in strips():
         other.select = other == strip
     editor.active_strip = strip
     return strip

@@ -27,21 +27,17 @@ def main():
 
 def one_tall_sidebar():
     """Give the 3D view's sidebar the whole height and open every sub-panel."""
+    yield from drive.close_splash()
     for thing in list(bpy.data.objects):
         bpy.data.objects.remove(thing)
-    bpy.context.workspace.sequencer_scene = bpy.context.scene
+    drive.sequence_this_scene()
     panels = addon("ui.panels")
     for cls in reversed(panels._CLASSES):
         bpy.utils.unregister_class(cls)
     for cls in panels._CLASSES:
         cls.bl_options = set()
         bpy.utils.register_class(cls)
-    space = drive.area("VIEW_3D").spaces.active
-    space.show_region_ui = True
-    yield 0.5
-    side = next(r for r in drive.area("VIEW_3D").regions if r.type == "UI")
-    side.active_panel_category = "Lip-Sync"
-    yield 0.5
+    yield from drive.open_tab()
 
 
 def setup_check():
@@ -54,6 +50,9 @@ def setup_check():
 
 
 def preferences():
+    machine = addon("settings.machine")
+    machine.made(machine.models_folder())
+    (machine.models_folder() / "cut off.safetensors").write_bytes(b"no model at all")
     bpy.ops.preferences.addon_show(module=drive.PACKAGE)
     yield 1.0
     window = bpy.context.window_manager.windows[-1]

@@ -10,6 +10,8 @@ import drive
 from drive import STAGE, addon, inside, shot, status, told, until
 from story import click_generate, frame_face, head, settings
 
+START = "content_start" if bpy.app.version >= (5, 1) else "frame_start"
+
 
 def line():
     (record,) = addon("jobs.lines").records_of(head()).values()
@@ -25,14 +27,14 @@ def curve(name="jawOpen"):
 
 def state():
     """Return what undo has to bring back."""
-    record, strip = line(), bpy.context.scene.sequence_editor.strips[0]
+    record, strip = line(), drive.strips()[0]
     values = [round(curve().evaluate(f), 3) for f in range(1, 90)]
     return {
         "takes": len(record.takes),
         "shown": record.shown,
         "jaw": round(head().diffspeaker.jaw, 2),
         "start": round(record.start_frame),
-        "strip": round(strip.content_start),
+        "strip": round(getattr(strip, START)),
         "curve": values,
         "edited": list(addon("animation.clips").edited(head(), head().diffspeaker.clip)),
     }
@@ -46,8 +48,6 @@ def push(name):
 def main():
     drive.install()
     yield 0.5
-    drive.press("ESC")  # the quick setup of a first start
-    yield 0.3
     yield from drive.lay_out()
     drive.add_strip(STAGE / "line.wav", "line.wav")
     bpy.context.scene.render.fps = 30
@@ -84,8 +84,8 @@ def main():
         bpy.ops.diffspeaker.show_take("EXEC_DEFAULT", True, take=0)
     yield 0.3
     done("switch")
-    strip = bpy.context.scene.sequence_editor.strips[0]
-    strip.content_start += 20
+    strip = drive.strips()[0]
+    setattr(strip, START, getattr(strip, START) + 20)
     push("Move Strip")
     yield from until(lambda: line().start_frame > 10, 10)
     yield 0.5

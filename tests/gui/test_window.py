@@ -7,6 +7,7 @@ The worker is the zip's own: ONNX Runtime on the window's Python.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -22,17 +23,22 @@ from tests.shared import ROOT, shared
 
 HERE = Path(__file__).resolve().parent
 STAGE = "/tmp/stage"  # inside the window's own root
+CHARACTERS = {
+    "vrm0.glb": "godette/Godette_vrm_v4.vrm",
+    "vrm1.glb": "godette/Godette_vrm1.vrm",
+    "rigify.blend": "mpfb-rigify/mpfb-rigify.blend",
+}
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the real Blender is for Linux")
 
 
-@pytest.fixture(scope="module")
-def tool():
-    """Return the tool that runs a real Blender; skip where it is not installed."""
-    found = shared("tools/real-blender")
-    answer = subprocess.run([found, "root", "5.2"], capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module", params=["5.2", "4.3"])
+def tool(request):
+    """Return what runs a real Blender, its root and its version; skip where it is not installed."""
+    found, version = shared("tools/real-blender"), request.param
+    answer = subprocess.run([found, "root", version], capture_output=True, text=True, check=False)
     if answer.returncode:
-        pytest.skip("no real Blender here: run ../shared/tools/real-blender install 5.2")
-    return found, Path(answer.stdout.strip())
+        pytest.skip(f"no real Blender here: run ../shared/tools/real-blender install {version}")
+    return found, Path(answer.stdout.strip()), version
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +68,9 @@ def stage(tool):
     for script in HERE.glob("[!_]*.py"):
         shutil.copy(script, folder)
     _write_sound(folder / "line.wav")
+    for name, file in CHARACTERS.items():
+        with contextlib.suppress(pytest.skip.Exception):
+            shutil.copy(shared(f"characters/{file}"), folder / name)
     return folder
 
 
@@ -90,7 +99,7 @@ def _write_sound(path):
 
 def play(tool, stage, machine, name, tmp_path):
     """Play one script in the window; return what it told and its log."""
-    program, _ = tool
+    program, _, version = tool
     script = tmp_path / "script.py"
     script.write_text(
         f"import sys\nsys.path.insert(0, {STAGE!r})\n"
@@ -101,7 +110,7 @@ def play(tool, stage, machine, name, tmp_path):
     environment.pop("DIFFSPEAKER_PYTHON", None)  # what came in the zip shall do
     picture = tmp_path / "end.png"
     subprocess.run(
-        [program, "gui", "5.2", script, picture], env=environment, timeout=600, check=False
+        [program, "gui", version, script, picture], env=environment, timeout=600, check=False
     )
     log = picture.with_name("end.png.log").read_text(encoding="utf-8", errors="replace")
     told = json.loads((stage / "told.json").read_text(encoding="utf-8"))
@@ -173,3 +182,19 @@ def test_the_first_minute(tool, stage, machine, tmp_path):
     assert told["message"].startswith("Mouth moved")
     assert told["jaw"] > 0.1
     assert told["strips"] == ["line"]
+
+
+def test_characters_that_people_have(tool, stage, machine, tmp_path):
+    """A VRM avatar and a Rigify rig, from import to a spoken line: few clicks, nothing by hand."""
+    for name, file in CHARACTERS.items():
+        shared(f"characters/{file}")
+        assert (stage / name).exists()
+    told = play(tool, stage, machine, "characters", tmp_path)
+    for name in CHARACTERS:
+        found = told["characters"][name.partition(".")[0]]
+        assert found["message"].startswith("Mouth moved"), found
+        assert found["open"] > 0.2, found
+        assert found["undone"] < 0.01, found
+        assert len(found["clicks"]) <= 8, found
+        assert found["pose"] > 0.1, found
+        assert found["pose_gone"] < 1e-3, found
