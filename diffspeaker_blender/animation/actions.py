@@ -21,6 +21,8 @@ key_in, path_of = drivers.key_in, drivers.path_of
 OURS = "diffspeaker"
 """Custom property that marks an action as written by this extension; holds its clip or ""."""
 TRACK = "Lip-Sync"
+REST, RESTS = "At Rest", "diffspeaker_rest"
+"""Name of the track that holds our shape keys at 0 below our strips, and the mark of its action."""
 LINEAR = 1
 """Blender's number for linear interpolation in `foreach_set`."""
 
@@ -160,8 +162,7 @@ def push_down(data: Any) -> None:
     action, slot = data.action, slot_of(data.action, data)
     first, last = (float(edge) for edge in action.frame_range)
     data.action = None
-    track = data.nla_tracks.new()  # above those there are, whose frames it leaves alone
-    track.name = TRACK
+    track = _new_track(data)  # above those there are, whose frames it leaves alone
     strip = track.strips.new(TRACK, int(np.floor(first)), action)
     if slot is not None:
         strip.action_slot = slot
@@ -185,6 +186,7 @@ def stretch_strip(key: Any, action: Any) -> None:
         if still and holder.repeat == 1.0:
             begin = min(holder.action_frame_start, first)
             _cut_strip(holder, begin, max(holder.action_frame_end, last))
+    _settle_rest(key)
 
 
 def clip_strip(key: Any, clip: str) -> Any | None:
@@ -207,12 +209,71 @@ def place_strip(key: Any, clip: str, action: Any, first: float, last: float) -> 
     data = key.animation_data
     track = next((track for track in data.nla_tracks if _has_room(track, first, last)), None)
     if track is None:
-        track = data.nla_tracks.new()
-        track.name = TRACK
+        track = _new_track(data)
     strip = track.strips.new(clip or TRACK, int(np.floor(first)), action)
     assign(strip, action)
     _cut_strip(strip, first, last)
+    _settle_rest(key)
     return str(strip.name)
+
+
+def _new_track(data: Any) -> Any:
+    """Add a track of ours above those there are, the first one above a track that holds the rest.
+
+    Blender 5.0 takes a shape key for 1 where no strip plays it; all others take it for 0.
+    """
+    unplayed = bpy.types.ShapeKey.bl_rna.properties["value"].default  # type: ignore[attr-defined]
+    if unplayed and data.id_data.id_type == "KEY" and _rest_strip(data) is None:
+        action = bpy.data.actions.new(f"{TRACK} {REST}")
+        action[RESTS] = True
+        action.slots.new(id_type="KEY", name=data.id_data.name)
+        below = data.nla_tracks.new()
+        below.name = REST
+        assign(below.strips.new(REST, 0, action), action)
+    track = data.nla_tracks.new()
+    track.name = TRACK
+    return track
+
+
+def _settle_rest(key: Any) -> None:
+    """Let the track of the rest hold what our strips above it play and no strip below it does."""
+    data = key.animation_data
+    rest = _rest_strip(data) if data is not None else None
+    if rest is None:
+        return
+    strips = [strip for track in data.nla_tracks for strip in track.strips]  # the lowest first
+    place = strips.index(rest)
+    ours = [strip for strip in strips[place + 1 :] if is_ours(strip.action)]
+    for strip in strips[:place]:
+        if is_ours(strip.action):  # pushed down by hand: it rests where its keys begin and end
+            strip.extrapolation = "HOLD"
+    bag = channels(rest.action, slot_of(rest.action, rest))
+    assert bag is not None
+    bag.fcurves.clear()
+    for path in sorted(_played(ours) - _played(strips[:place])):
+        bag.fcurves.new(path).keyframe_points.insert(0, 0.0)
+    if not ours:
+        action = rest.action
+        data.nla_tracks.remove(next(t for t in data.nla_tracks if rest in list(t.strips)))
+        if not action.users:
+            bpy.data.actions.remove(action)
+
+
+def _played(strips: list[Any]) -> set[str]:
+    """Return the data paths that strips have curves for."""
+    bags = [channels(one.action, slot_of(one.action, one), ensure=False) for one in strips]
+    return {curve.data_path for bag in bags if bag is not None for curve in bag.fcurves}
+
+
+def _rest_strip(data: Any) -> Any | None:
+    """Return the strip that holds our shape keys at 0, None where there is none."""
+    strips = (strip for track in data.nla_tracks for strip in track.strips)
+    return next((strip for strip in strips if is_rest(strip.action)), None)
+
+
+def is_rest(action: Any) -> bool:
+    """Return whether an action merely holds our shape keys at 0 below our strips."""
+    return action is not None and RESTS in action
 
 
 def _has_room(track: Any, first: float, last: float) -> bool:
@@ -231,6 +292,7 @@ def remove_strip(key: Any, clip: str) -> None:
                 track.strips.remove(strip)
         if track.name.startswith(TRACK) and not len(track.strips):
             data.nla_tracks.remove(track)
+    _settle_rest(key)
 
 
 def our_actions(key: Any) -> list[tuple[Any, Any]]:

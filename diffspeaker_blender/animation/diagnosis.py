@@ -208,7 +208,7 @@ def _rivals(obj: Any, key: Any, record: storage.Clip) -> list[Finding]:
     found, ours_seen = [], False
     strips = [(track, strip) for track in data.nla_tracks for strip in track.strips]
     for track, strip in strips:
-        if strip.action is None or track.mute or strip.mute:
+        if strip.action is None or curves.is_rest(strip.action) or track.mute or strip.mute:
             continue
         if curves.is_ours(strip.action):
             ours_seen = ours_seen or strip.action.name == record.action

@@ -17,7 +17,7 @@ from tests.shared import ROOT  # noqa: E402
 
 EXAMPLES = ROOT / "docs" / "examples"
 PRELUDE = """
-import runpy, sys  # noqa: E402
+import os, runpy, sys  # noqa: E402
 sys.path.insert(0, {root!r})
 import bpy  # noqa: E402
 import diffspeaker_blender  # noqa: E402
@@ -30,6 +30,8 @@ if {scene!r}:
 sys.argv = ["blender", "--background", "--", *{words!r}]
 runpy.run_path({script!r}, run_name="__main__")
 diffspeaker_blender.unregister()
+sys.stdout.flush()
+os._exit(0)  # Blender 4.2 may crash on its way out, after work is done
 """
 
 

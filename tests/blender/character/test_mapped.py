@@ -7,7 +7,7 @@ import bpy
 import numpy as np
 import pytest
 
-from diffspeaker_blender.animation import clips, mapped
+from diffspeaker_blender.animation import actions, clips, mapped
 from diffspeaker_blender.character import detect, fit
 from diffspeaker_blender.errors import HeadError
 from diffspeaker_blender.motion.motion import Motion
@@ -105,7 +105,8 @@ def test_one_action_with_slots_and_never_the_users(addon) -> None:
     clips.apply_motion(anna, talk(), clip="one")
     assert key.animation_data.action == users
     assert (users.name, len(curves(users, key))) == before
-    assert [track.name for track in key.animation_data.nla_tracks] == ["Lip-Sync"]
+    tracks = {track.name for track in key.animation_data.nla_tracks}
+    assert tracks - {actions.REST} == {"Lip-Sync"}
     assert max(lips_apart(anna, frame) for frame in range(1, 26)) > 0.01
     clips.remove_motion(anna)
     assert len(key.animation_data.nla_tracks) == 0
@@ -189,6 +190,8 @@ def test_a_mesh_without_a_face_is_refused_in_a_sentence(addon) -> None:
 def test_characters_of_others_are_found_without_a_hand(addon, file, title, least) -> None:
     path = str(shared(f"characters/{file}"))
     if path.endswith(".fbx"):
+        if "fbx_import" not in dir(bpy.ops.wm):
+            pytest.skip("this Blender reads no FBX written as text")
         bpy.ops.wm.fbx_import(filepath=path)
     else:
         bpy.ops.import_scene.gltf(filepath=path)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import wave
 from dataclasses import replace
@@ -479,6 +480,8 @@ def test_nothing_hides_a_head_from_film_formats(
     HIDING[how](grid.object)
     export.export([grid.object], tmp_path / f"a{suffix}")
     found = export.check_export(tmp_path / f"a{suffix}")["meshes"]
+    if found is None and importlib.util.find_spec("pxr") is None:
+        pytest.skip("this Blender comes without Pixar's library in Python")
     assert found["Face"] == 6 if suffix == ".usd" else found["Face"] > 60
     assert found["Teeth"] >= 1
 
@@ -560,6 +563,8 @@ def test_a_recording_beside_its_export_is_never_overwritten(
     grid: SimpleNamespace, tmp_path: Path
 ) -> None:
     """“talk.glb” goes where “talk.wav” lies: the recording stays, ours gets another name."""
+    if not sound.has_aud():
+        pytest.skip("this Blender comes without its own sound library in Python")
     speak(grid)
     samples = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
     recording = sound.write_clip(
