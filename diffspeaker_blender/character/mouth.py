@@ -48,8 +48,12 @@ _PARTS = 0.05
 """Share of the widest parting that still counts as lips (towards the corners)."""
 _CROOKED = 0.02
 """Mean distance of mirrored points, over the face's size, from which another mirror is sought."""
-_MOST = 2500
+_MOST = 2000
 """Vertices looked at on each side; more are thinned out."""
+_UPRIGHT = 1.2
+"""How much farther lips must part in a stance than in a likelier one, to be believed."""
+_STRAIGHT = 0.4
+"""Share of the lips' parting that must go up and down: what slides past is no opening."""
 _BINS = 15
 
 
@@ -141,7 +145,13 @@ def features(landmarks: Any) -> Floats:
 
 
 def find_mouth(
-    rest: Any, opened: Any, triangles: Any, *, hints: Any = None, islands: Any = None
+    rest: Any,
+    opened: Any,
+    triangles: Any,
+    *,
+    hints: Any = None,
+    islands: Any = None,
+    frame: Frame | None = None,
 ) -> Mouth | None:
     """Return the lips of a mesh, or None when the motion opens none.
 
@@ -149,6 +159,7 @@ def find_mouth(
     where characters mostly stand upright. triangles: (T, 3).
     hints: (n, 3) directions that may be the face's axes, such as the object's own.
     islands: (V,) which connected piece each vertex is of, `label_islands`; made when not given.
+    frame: where the face looks, when it is known: nothing else is tried.
     """
     rest, opened = np.asarray(rest, np.float64), np.asarray(opened, np.float64)
     corners = np.asarray(triangles, np.int64).reshape(-1, 3)
@@ -158,16 +169,16 @@ def find_mouth(
         return None
     axes = np.eye(3) if hints is None else np.concatenate([np.eye(3), _unit(hints)])
     pieces = label_islands(rest, corners) if islands is None else np.asarray(islands)
-    near = rest[size > 0.15 * peak]
     best: Mouth | None = None
     most = 0.0
-    for side, up in _stances(near, axes):
-        frame = Frame(np.stack([side, up, np.cross(side, up)]))
-        found = _line(frame, rest, opened, corners, pieces)
+    for stance in [frame] if frame is not None else _stances(rest[size > 0.15 * peak], axes):
+        found = _line(stance, rest, opened, corners, pieces)
         if found is None:
             continue
         parted, straight = _parting(found, opened)
-        if best is None or parted > 1.6 * most:
+        if straight < _STRAIGHT:
+            continue
+        if best is None or parted > _UPRIGHT * most:
             best, most = found, parted
         if straight > 0.8:
             break
@@ -183,8 +194,8 @@ def widest(mouths: Any) -> Mouth | None:
     return max(found, key=lambda mouth: mouth.width, default=None)
 
 
-def _stances(near: Floats, axes: Floats) -> list[tuple[Floats, Floats]]:
-    """Return (side, up) hypotheses, the likeliest first: upright in the world."""
+def _stances(near: Floats, axes: Floats) -> list[Frame]:
+    """Return where the face may look, the likeliest first: upright in the world."""
     found: list[tuple[Floats, Floats]] = []
 
     def skew(axis: Floats) -> float:
@@ -206,7 +217,7 @@ def _stances(near: Floats, axes: Floats) -> list[tuple[Floats, Floats]]:
                 ):
                     continue
                 found.append((side, flat / np.linalg.norm(flat)))
-    return found
+    return [Frame(np.stack([side, up, np.cross(side, up)])) for side, up in found]
 
 
 def _among(axis: Floats, others: Floats) -> bool:
@@ -245,8 +256,17 @@ def _line(
     along = 2 * (middle[:, 0] - ends[0]) / width - 1
     order = np.argsort(along)
     upper, lower, along = upper[order], lower[order], along[order]
+    if _skin_height(points, triangles, upper) <= _skin_height(points, triangles, lower):
+        return None  # the lips pass through each other: this motion shuts a mouth
     gap = _mean(points[upper] - points[lower], along, 0.0)[1] / width
     return Mouth(frame, upper, lower, along, width, float(gap))
+
+
+def _skin_height(points: Floats, triangles: Integers, lip: Integers) -> float:
+    """Return how high the skin lies that hangs on a lip: mean of the triangles at its vertices."""
+    marked = np.zeros(len(points), bool)
+    marked[lip] = True
+    return float(points[triangles[marked[triangles].any(1)], 1].mean())
 
 
 def _faces(rest: Floats, triangles: Integers, middle: Floats) -> Floats:
@@ -336,15 +356,19 @@ def _mutual(
     best_low = np.full(len(high), -1)
     best_high = np.full(len(low), -1)
     near_low, near_high = np.full(len(high), np.inf), np.full(len(low), np.inf)
+    centred = points - points[low].mean(0)
+    squares = (centred**2).sum(1)
     for first in range(0, len(high), 256):
         rows = slice(first, first + 256)
-        apart = points[high[rows], None] - points[None, low]
-        distance = np.sqrt((apart**2).sum(2))
         part = sinks[None, low] - sinks[high[rows], None]
-        torn = (part > _PARTS * peak) & (part > _TEARS * distance)
+        square = squares[high[rows], None] + squares[None, low]
+        square -= 2 * centred[high[rows]] @ centred[low].T
+        torn = (part > _PARTS * peak) & (part**2 > _TEARS**2 * square)
         torn &= pieces[high[rows], None] == pieces[None, low]
-        torn &= apart[:, :, 1] > -0.02 * peak - 0.5 * distance  # the upper one is not below
-        distance[~torn] = np.inf
+        distance = np.full(part.shape, np.inf)
+        distance[torn] = np.sqrt(np.maximum(square[torn], 0.0))
+        above = points[high[rows], None, 1] - points[None, low, 1]
+        distance[above <= -0.02 * peak - 0.5 * distance] = np.inf  # the upper one is not below
         near_low[rows], best_low[rows] = distance.min(1), distance.argmin(1)
         column = distance.min(0)
         nearer = column < near_high

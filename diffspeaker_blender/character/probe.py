@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .mouth import Mouth, features, find_mouth, label_islands, widest
+from .mouth import Frame, Mouth, features, find_mouth, label_islands, widest
 
 Floats = NDArray[np.float64]
 
@@ -28,6 +28,10 @@ ABOVE = 0.85
 """Mouth widths above the lips where the upper face begins."""
 OPENS = 0.06
 """Mouth widths that a shape must part the lips by, to be said to open the mouth."""
+_CLEAR = 0.25
+"""Mouth widths of opening from which lips cannot be mistaken."""
+_SHARE = 0.15
+"""Share of its own reach that a shape must part the lips by: a body that grows fat opens none."""
 _TRIED = 8
 """Shapes tried at most by name; twice as many when no name says which one opens the mouth."""
 
@@ -123,40 +127,98 @@ def measure(parts: Iterable[Part], likely: Iterable[str] = ()) -> Face | None:
     return Face(part, mouth, read_all(parts, part, mouth), opener)
 
 
+@dataclass(frozen=True)
+class _Find:
+    """Lips that one shape opened."""
+
+    part: Part
+    mouth: Mouth
+    name: str
+    middle: Floats
+    """(3,) the middle of all that the shapes move together."""
+
+    @property
+    def opening(self) -> float:
+        """Return how far the lips part, in mouth widths."""
+        return self.mouth.opening(self.part.keys[self.name])
+
+    @property
+    def parted(self) -> float:
+        """Return how far the lips part, in the units of the mesh."""
+        return self.opening * self.mouth.width
+
+    @property
+    def central(self) -> bool:
+        """Return whether it lies in the face's middle, as no eye does."""
+        lips = self.part.rest[np.r_[self.mouth.upper, self.mouth.lower]].mean(0)
+        aside = float((lips - self.middle) @ self.mouth.frame.axes[0])
+        return abs(aside) < 0.5 * self.mouth.width
+
+
 def _find(parts: list[Part], likely: list[str]) -> tuple[Part, Mouth, str] | None:
     """Return the part with the lips, the lips, and the shape that opened them."""
-    named = _openers(parts, likely[:_TRIED])
-    if named is None or named[3] < 2 * OPENS:
+    found = _openers(parts, likely[:_TRIED])
+    if found is None or found[3] < 2 * OPENS:
         other = _openers(parts, _strongest(parts, set(likely)))
-        if named is None or (other is not None and other[3] > 2 * named[3]):
-            named = other
-    return None if named is None else named[:3]
+        if found is None or (other is not None and other[3] > 2 * found[3]):
+            found = other
+    return None if found is None else found[:3]
 
 
 def _openers(parts: list[Part], names: list[str]) -> tuple[Part, Mouth, str, float] | None:
     """Return the lips that these shapes open: of the largest mesh that has any."""
     for part in sorted(parts, key=lambda part: -len(part.rest)):
-        finds: list[tuple[Mouth, str]] = []
-        for name in [name for name in names if name in part.keys]:
-            mouth = find_mouth(
-                part.rest, part.keys[name], part.triangles, hints=part.axes, islands=part.islands
-            )
-            if mouth is not None and mouth.opening(part.keys[name]) > OPENS:
-                finds.append((mouth, name))
-        mouth = widest(_agreeing([mouth for mouth, _ in finds]))
+        finds = _agreeing(_finds(part, [name for name in names if name in part.keys]))
+        mouth = widest([find.mouth for find in finds])
         if mouth is not None:
-            opened = {name: mouth.opening(part.keys[name]) for _, name in finds}
+            opened = {find.name: mouth.opening(part.keys[find.name]) for find in finds}
             name = max(opened, key=lambda key: opened[key])
             return part, mouth, name, opened[name]
     return None
 
 
-def _agreeing(mouths: list[Mouth]) -> list[Mouth]:
-    """Return the finds of one mouth: where most of them lie, looking the way most of them look."""
-    if len(mouths) < 2:
-        return mouths
-    agree = np.array([[_same(one, other) for other in mouths] for one in mouths]).sum(1)
-    return [mouth for mouth, count in zip(mouths, agree, strict=True) if count == agree.max()]
+def _finds(part: Part, names: list[str]) -> list[_Find]:
+    """Return the lips that each shape opens; once a mouth is clear, it is looked at from there."""
+    finds: list[_Find] = []
+    frame: Frame | None = None
+    middle = _middle(part, names)
+    for name in names:
+        offsets = part.keys[name]
+        mouth = find_mouth(
+            part.rest,
+            offsets,
+            part.triangles,
+            hints=part.axes,
+            islands=part.islands,
+            frame=frame,
+        )
+        find = None if mouth is None else _Find(part, mouth, name, middle)
+        if mouth is None or find is None or find.opening <= OPENS:
+            continue
+        if find.parted > _SHARE * float(np.linalg.norm(offsets, axis=1).max()):
+            finds.append(find)
+            if find.opening > _CLEAR and find.central:
+                frame = frame or mouth.frame
+    return finds
+
+
+def _middle(part: Part, names: list[str]) -> Floats:
+    """Return the middle (3,) of the vertices that any of some shapes moves."""
+    moved = np.zeros(len(part.rest), bool)
+    for name in names:
+        size = np.abs(part.keys[name]).max(1)
+        moved |= size > 0.05 * size.max()
+    points = part.rest[moved] if moved.any() else part.rest
+    return np.asarray((points.min(0) + points.max(0)) / 2)
+
+
+def _agreeing(finds: list[_Find]) -> list[_Find]:
+    """Return the finds of one mouth: the one that most shapes part farthest."""
+    if len(finds) < 2:
+        return finds
+    same = np.array([[_same(one.mouth, other.mouth) for other in finds] for one in finds])
+    agree = same @ np.array([find.parted * (1.0 if find.central else 0.1) for find in finds])
+    return [find for find, chosen in zip(finds, same[int(agree.argmax())], strict=True) if chosen]
 
 
 def _same(one: Mouth, other: Mouth) -> bool:

@@ -104,6 +104,40 @@ def test_unknown_names_speak_by_what_they_do() -> None:
     assert {"eyeBlinkLeft", "eyeBlinkRight"} <= found.mapping.controls()
 
 
+def test_a_shape_that_shuts_the_mouth_opens_none() -> None:
+    """`mouthClose` alone drives the lips through each other; its lips are not upside down."""
+    part = face()
+    assert find_mouth(part.rest, part.keys["mouthClose"], part.triangles) is None
+    keys = {"a": 1.5 * part.keys["mouthClose"], "b": part.keys["jawOpen"]}
+    found = propose([replace(part, keys=keys)])
+    assert found is not None
+    assert found.face is not None
+    assert found.face.opener == "b"
+    assert opening(found, replace(part, keys=keys), {"jawOpen": 0.5}) > 0.1
+
+
+def test_an_eye_that_opens_wider_than_the_mouth_is_no_mouth() -> None:
+    """Drawn eyes tear farther than a small mouth does; they lie beside the middle."""
+    part = face()
+    x, z = part.rest[:, 0], part.rest[:, 2]
+    count = len(part.rest)
+    lid = (z > 0.078) & (np.abs(x - 0.045) < 0.029)
+    low = np.flatnonzero((np.abs(z - z[lid].min()) < 1e-9) & (np.abs(x - 0.045) < 0.029))
+    rest = np.concatenate([part.rest, part.rest[low]])
+    torn = part.triangles.copy()
+    mean = part.rest[torn].mean(1)
+    beneath = (mean[:, 2] < z[lid].min()) & (mean[:, 2] > 0)
+    swap = {int(v): count + k for k, v in enumerate(low)}
+    torn[beneath] = [[swap.get(int(v), int(v)) for v in row] for row in torn[beneath]]
+    keys = {k: np.concatenate([v, v[low]]) for k, v in part.keys.items()}
+    rise = np.zeros_like(rest)
+    rise[:count][lid, 2] = 0.02 * (1 - ((x[lid] - 0.045) / 0.03) ** 2)
+    wide = {"a": rise, "b": 0.6 * keys["jawOpen"]}
+    found = probe.measure([Part("Face", rest, torn, wide)])
+    assert found is not None
+    assert found.opener == "b"
+
+
 def test_a_piece_that_slides_over_the_face_is_no_lip() -> None:
     """A blush or hidden hair that moves through the skin tears like lips; it is not joined."""
     part = face()
