@@ -129,7 +129,8 @@ class Mapping:
     rows: tuple[Row, ...] = ()
     few: FewShapes | None = None
     few_rows: tuple[Row, ...] = ()
-    """Rows of the fitted shapes, without terms, in the order of `few`."""
+    """Rows of the fitted shapes in the order of `few`: without terms, or one without controls whose
+    gain is what the channel is set to at full strength."""
     lips: str = ""
     """How the lips are sealed: "lock", "key", "bones", "gate", or "" where they cannot be."""
     strengths: dict[str, float] = field(default_factory=dict)
@@ -164,7 +165,10 @@ class Mapping:
         found = [(row, _row(row, column, len(values))) for row in self.rows]
         if self.few is not None:
             weights = self.few.solve(column, len(values), fps)
-            found += zip(self.few_rows, weights.T, strict=True)
+            found += [
+                (row, weight * (row.terms[0].gain if row.terms else 1.0))
+                for row, weight in zip(self.few_rows, weights.T, strict=True)
+            ]
         curves: dict[Place, NDArray[np.float32]] = {}
         for row, curve in found:
             strength = self.strengths.get(row.group, 1.0)
