@@ -9,7 +9,7 @@ from typing import Any
 import bpy
 
 from ..errors import HeadError
-from . import bones, detect
+from . import bones, declared, detect
 from .mapping import Mapping
 from .proposal import Proposal, Remark, propose, sentence
 
@@ -44,8 +44,8 @@ def fit(obj: Any, *, keep: bool = True) -> tuple[Any, Proposal]:
     if not meshes:
         raise HeadError(f"{obj.name} has no mesh.", "Pick the character's face.")
     parts = detect.read_parts(meshes)
-    proposal = propose(parts)
     rig = detect.armature_of(obj) or next(filter(None, map(detect.armature_of, meshes)), None)
+    proposal = propose(parts, declared.read([*meshes, rig] if rig is not None else meshes))
     if rig is not None:
         proposal = bones.complete(rig, meshes, parts, proposal)
     if proposal is None or proposal.face is None or not proposal.speaks:

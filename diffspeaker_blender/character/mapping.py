@@ -129,8 +129,7 @@ class Mapping:
     rows: tuple[Row, ...] = ()
     few: FewShapes | None = None
     few_rows: tuple[Row, ...] = ()
-    """Rows of the fitted shapes in the order of `few`: without terms, or one without controls whose
-    gain is what the channel is set to at full strength."""
+    """Rows of the fitted shapes; their terms name shapes of `few` in place of controls."""
     lips: str = ""
     """How the lips are sealed: "lock", "key", "bones", "gate", or "" where they cannot be."""
     strengths: dict[str, float] = field(default_factory=dict)
@@ -139,6 +138,11 @@ class Mapping:
     """Bone → how it stood when the mapping was made: "rotation" (w, x, y, z), "location"."""
     steps: int = 0
     """Hold each pose for so many frames at least (2: "on twos"); 0 or 1 moves on every frame."""
+
+    def __post_init__(self) -> None:
+        """Let rows of fitted shapes that name none stand for these in their order."""
+        if self.few is not None:
+            object.__setattr__(self, "few_rows", _with_terms(self.few_rows, self.few))
 
     def places(self) -> tuple[Place, ...]:
         """Return every channel that is driven."""
@@ -165,16 +169,16 @@ class Mapping:
         found = [(row, _row(row, column, len(values))) for row in self.rows]
         if self.few is not None:
             weights = self.few.solve(column, len(values), fps)
-            found += [
-                (row, weight * (row.terms[0].gain if row.terms else 1.0))
-                for row, weight in zip(self.few_rows, weights.T, strict=True)
-            ]
+            shape = dict(zip(self.few.names, weights.T, strict=True))
+            found += [(row, _row(row, shape, len(values))) for row in self.few_rows]
         curves: dict[Place, NDArray[np.float32]] = {}
         for row, curve in found:
             strength = self.strengths.get(row.group, 1.0)
             limited = np.clip(row.offset + strength * (curve - row.offset), row.low, row.high)
             held = _hold(limited, self.steps).astype(np.float32)
-            curves.update((place, held) for place in row.places)
+            for place in row.places:  # one shape may be part of a mouth and of something else
+                twice = place in curves and place.kind == "key"
+                curves[place] = np.clip(curves[place] + held, 0, row.high) if twice else held
         return list(curves.items())
 
     # -- as text ------------------------------------------------------------------------------
@@ -190,14 +194,13 @@ class Mapping:
             data = json.loads(text)
             if data.pop("version") != VERSION:
                 raise ValueError("the mapping is of another version")
-            few = data.pop("few")
+            found = data.pop("few")
+            few = FewShapes.from_dict(found) if found else None
             rows, few_rows = (
                 tuple(_row_from(r) for r in data.pop(n)) for n in ("rows", "few_rows")
             )
-            return cls(
-                rows=rows, few_rows=few_rows, few=FewShapes.from_dict(few) if few else None, **data
-            )
-        except (TypeError, KeyError, AttributeError) as error:
+            return cls(rows=rows, few_rows=few_rows, few=few, **data)
+        except (TypeError, KeyError, IndexError, AttributeError) as error:
             raise ValueError(f"this is no mapping ({error})") from error
 
     def with_row(self, number: int, row: Row) -> Mapping:
@@ -226,11 +229,28 @@ class Mapping:
             return replace(row, places=tuple(places))
 
         rows = tuple(row for row in map(moved, self.rows) if row.places)
-        kept = [(k, row) for k, row in enumerate(map(moved, self.few_rows)) if row.places]
-        few = self.few.only([k for k, _ in kept]) if self.few is not None and kept else None
-        return replace(
-            self, rows=rows, few=few, few_rows=tuple(row for _, row in kept) if few else ()
-        )
+        few_rows = tuple(row for row in map(moved, self.few_rows) if row.places)
+        used = {name for row in few_rows for term in row.terms for name in term.controls}
+        few = self.few
+        if few is not None:
+            left = [k for k, name in enumerate(few.names) if name in used]
+            few = few.only(left) if left else None
+        return replace(self, rows=rows, few=few, few_rows=few_rows if few else ())
+
+
+def _with_terms(rows: tuple[Row, ...], few: FewShapes) -> tuple[Row, ...]:
+    """Return rows that name their shape; others stand for the shapes in their order.
+
+    A term without a shape says what the channel is set to at the shape's full strength.
+    """
+
+    def named(row: Row, place: int) -> Row:
+        if any(term.controls for term in row.terms):
+            return row
+        gain = row.terms[0].gain if row.terms else 1.0
+        return replace(row, terms=(Term(gain, (few.names[place],)),))
+
+    return tuple(named(row, place) for place, row in enumerate(rows))
 
 
 def _row_from(data: dict[str, Any]) -> Row:

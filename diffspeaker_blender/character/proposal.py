@@ -12,6 +12,7 @@ Pure numpy.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Mapping as Table
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from . import names as naming
 from . import seal
+from .declared import BROWS, Bind, Declared
 from .fewshapes import FewShapes, control_features, control_landmarks
 from .mapping import JAW, SEAL, TUCK, Mapping, Place, Row, Term, group_of
 from .mouth import features
@@ -90,15 +92,20 @@ def sentence(mapping: Mapping, meshes: int) -> str:
     return "Ready to speak: " + ", ".join(parts)
 
 
-def propose(parts: Iterable[Part]) -> Proposal | None:
-    """Return a mapping for a character with face shapes, or None where no shape opens a mouth."""
+def propose(parts: Iterable[Part], declared: Declared | None = None) -> Proposal | None:
+    """Return a mapping for a character with face shapes, or None where no shape opens a mouth.
+
+    declared: what the character itself says of them, which goes before what their names say.
+    """
     parts = list(parts)
-    present = {name for part in parts for name in part.keys}
-    found = naming.guesses(present)
-    face = measure(parts, _likely(found))
+    declared = declared or Declared()
+    found = naming.guesses({name for part in parts for name in part.keys})
+    parts, made = declared.added(parts)
+    said = declared.guesses(parts)
+    face = measure(parts, _likely([*said, *found]))
     if face is None:
         return None
-    return _Builder(parts, face, found).build()
+    return _Builder(parts, face, found, declared, said, made).build()
 
 
 def _likely(found: list[naming.Guess]) -> list[str]:
@@ -120,7 +127,13 @@ class _Builder:
 
     parts: list[Part]
     face: Face
-    found: list[naming.Guess]
+    named: list[naming.Guess]
+    """What names propose."""
+    declared: Declared
+    said: list[naming.Guess]
+    """What the character declares."""
+    made: dict[str, tuple[Bind, ...]]
+    """Shape that stands for an expression → what it is made of."""
     remarks: list[Remark] = field(default_factory=list)
 
     def build(self) -> Proposal:
@@ -141,6 +154,11 @@ class _Builder:
         meshes = tuple(dict.fromkeys(place.owner for place in places))
         return Proposal(mapping, tuple(self.remarks), self.face, meshes)
 
+    @property
+    def found(self) -> list[naming.Guess]:
+        """Return all proposals, what is declared before what names say."""
+        return [*self.said, *self.named]
+
     def _doubt(self, subject: str, reason: str) -> None:
         if not any(r.subject == subject for r in self.remarks):
             self.remarks.append(Remark(subject, reason))
@@ -150,8 +168,9 @@ class _Builder:
     def _controls(self) -> dict[str, list[str]]:
         """Return for each of our controls the shapes that really do it, both sides apart."""
         chosen: dict[str, list[str]] = {}
+        best = self.named[0].score if self.named else 0.0
         for guess in self.found:
-            strong = guess is self.found[0] or guess.score > 0.4 * self.found[0].score
+            strong = guess in self.said or guess is self.named[0] or guess.score > 0.4 * best
             for control, named in guess.controls.items():
                 sides = (
                     [control.replace("*", side) for side in ("Left", "Right")]
@@ -178,6 +197,8 @@ class _Builder:
                 " of its motion), not the mouth",
             )
             return False
+        if lips and self._filed_elsewhere(key):
+            return False
         if control == JAW and reading.opening < OPENS:
             self._doubt(
                 key,
@@ -191,6 +212,14 @@ class _Builder:
         if control.startswith(UPPER) and reading.at_lips > 0.6 * reading.reach > 0:
             self._doubt(key, "left out: it moves the lips, not the eyes or brows")
             return False
+        return True
+
+    def _filed_elsewhere(self, key: str) -> bool:
+        """Return whether the character files a shape under eyes or brows, and it moves there."""
+        area, reading = self.declared.elsewhere(key), self.face.readings[key]
+        if not area or (reading.upper_face < 0.2 and reading.at_lips > 0.05):
+            return False
+        self._doubt(key, f"left out: the character files it under {area}, not the mouth")
         return True
 
     def _apart(self, keys: list[str]) -> list[str]:
@@ -213,8 +242,34 @@ class _Builder:
                 dots += float((size * np.linalg.norm(part.keys[other], axis=1)).sum())
         return dots / float(np.sqrt(ones * others))
 
-    def _places(self, key: str) -> tuple[Place, ...]:
-        return tuple(Place("key", name, key) for name in self.face.readings[key].meshes)
+    def _rows(
+        self, terms: Table[str, Iterable[Term]], groups: Table[str, str], high: Table[str, float]
+    ) -> tuple[Row, ...]:
+        """Return rows for what drives each shape; of an expression, for the shapes it is made of.
+
+        groups, high: shape → whose strength it belongs to, and its limit where that is not 1.
+        """
+        sums: dict[Place, list[Term]] = {}
+        first: dict[Place, str] = {}
+        for key, found in terms.items():
+            meshes = self.face.readings[key].meshes
+            for mesh, shape, weight in self.made.get(key, [(mesh, key, 1.0) for mesh in meshes]):
+                place = Place("key", mesh, shape)
+                first.setdefault(place, key)
+                scaled = [replace(t, gain=round(t.gain * weight, 4)) for t in found]
+                sums.setdefault(place, []).extend(scaled if weight != 1.0 else found)
+        rows: dict[tuple[str, tuple[Term, ...]], list[Place]] = {}
+        for place, total in sums.items():
+            rows.setdefault((place.name, tuple(total)), []).append(place)
+        return tuple(
+            Row(
+                tuple(places),
+                total,
+                group=groups.get(first[places[0]], "lips"),
+                high=high.get(first[places[0]], 1.0),
+            )
+            for (_, total), places in rows.items()
+        )
 
     # -- a face of controls ---------------------------------------------------------------------
 
@@ -232,15 +287,7 @@ class _Builder:
         closed, lips = seal.of_keys(
             terms, self.face.readings, chosen.get(SEAL, []), posed=bool(self._bite())
         )
-        rows = tuple(
-            Row(
-                self._places(key),
-                tuple(found),
-                group=groups.get(key, "lips"),
-                high=1.0 if key not in chosen.get(SEAL, []) else 1.5,
-            )
-            for key, found in closed.items()
-        )
+        rows = self._rows(closed, groups, dict.fromkeys(chosen.get(SEAL, []), 1.5))
         return Mapping(title, rows, lips=lips)
 
     def _substitutes(
@@ -323,11 +370,15 @@ class _Builder:
             and r.upper_face < 0.25
             and self.face.part.name in r.meshes
             and abs(r.side) < 0.98
+            and not self.declared.elsewhere(key)
         ]
         sided = [
             key
             for key, r in self.face.readings.items()
-            if r.at_lips > 0.02 and r.upper_face < 0.25 and abs(r.side) >= 0.98
+            if r.at_lips > 0.02
+            and r.upper_face < 0.25
+            and abs(r.side) >= 0.98
+            and not self.declared.elsewhere(key)
         ]
         return [*found, *sided]
 
@@ -350,10 +401,9 @@ class _Builder:
             tuple(tuple(round(float(v), 4) for v in readings[key].measures) for key in keys),
             tuple(roles.get(key, "") for key in keys),
         )
-        few_rows = tuple(Row(self._places(key), group="lips") for key in keys)
-        rows = []
-        for key, found in self._upper(chosen).items():
-            rows.append(Row(self._places(key), tuple(found), group=group_of(found[0].controls[0])))
+        few_rows = self._rows({key: [Term(1.0, (key,))] for key in keys}, {}, {})
+        upper = self._upper(chosen)
+        rows = self._rows(upper, {k: group_of(t[0].controls[0]) for k, t in upper.items()}, {})
         rest_open = self.face.mouth.gap > 0.12
         if rest_open and "closes" not in few.roles:
             self._doubt(
@@ -363,7 +413,7 @@ class _Builder:
             )
         return Mapping(
             title,
-            tuple(rows),
+            rows,
             few,
             few_rows,
             lips="" if rest_open and "closes" not in few.roles else "gate",
@@ -371,6 +421,10 @@ class _Builder:
 
     def _visemes(self) -> tuple[str, dict[str, str]]:
         """Return the best set of ready mouths: its title, and shape → role."""
+        for guess in self.said:
+            roles = self._roles(guess)
+            if sum(not role for role in roles.values()) >= _FEWEST:
+                return guess.convention.title, roles
         best: tuple[float, str, dict[str, str]] = (0.0, "", {})
         for guess in self.found:
             roles = self._roles(guess)
@@ -383,6 +437,8 @@ class _Builder:
     def _roles(self, guess: naming.Guess) -> dict[str, str]:
         roles: dict[str, str] = {}
         for viseme, named in guess.visemes.items():
+            if guess in self.said and self.face.readings[named[0]].at_lips <= 0.005:
+                self._doubt(named[0], f"left out: it is declared for {viseme}, but moves no lip")
             for key in self._apart([k for k in named if self._is_mouth(k)])[:1]:
                 reading = self.face.readings[key]
                 role = {"PP": "closes", "sil": "closes", "FF": "bites"}.get(viseme, "")
@@ -401,6 +457,8 @@ class _Builder:
         reading = self.face.readings[key]
         if reading.upper_face > _STRAY and reading.at_lips < 0.5 * reading.reach:
             self._doubt(key, "left out: it moves the upper face, not the mouth")
+            return False
+        if self._filed_elsewhere(key):
             return False
         return reading.at_lips > 0.005
 
@@ -436,6 +494,7 @@ class _Builder:
         found: dict[str, list[tuple[float, str]]] = {"Left": [], "Right": [], "": []}
         for key, r in self.face.readings.items():
             lid = r.upper_face > 0.9 and r.down > 0.45 and r.at_lips < 0.02
+            lid = lid and self.declared.elsewhere(key) != BROWS
             if lid and self.face.part.name in r.meshes and 0.8 < r.height < 4.0:
                 side = "Left" if r.side > 0.9 else "Right" if r.side < -0.9 else ""
                 found[side].append((r.reach * r.down, key))

@@ -510,7 +510,8 @@ def _draw_group(layout: Any, face: bpy.types.Object, mapping: Mapping, group: st
     for row in fitted:
         split = column.split(factor=0.5)
         split.label(text=row.places[0].name)
-        split.label(text="as measured")
+        alone = [term.text() for term in row.terms] == [row.places[0].name]
+        split.label(text="as measured" if alone else row.text().partition("← ")[2])
 
 
 _CLASSES = (
