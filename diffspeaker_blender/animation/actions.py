@@ -6,6 +6,7 @@ Checked in Blender 4.2, 4.5, 5.0 and 5.2: actions have slots since 4.4, and only
 
 from __future__ import annotations
 
+import re
 import zlib
 from typing import Any
 
@@ -23,6 +24,7 @@ OURS = "diffspeaker"
 TRACK = "Lip-Sync"
 REST, RESTS = "At Rest", "diffspeaker_rest"
 """Name of the track that holds our shape keys at 0 below our strips, and the mark of its action."""
+_CHANNEL = re.compile(r"[A-Z]+\|.*?\|((?:key_blocks|pose\.bones|)\[.*)\|\d+$")
 LINEAR = 1
 """Blender's number for linear interpolation in `foreach_set`."""
 
@@ -89,14 +91,23 @@ def filled_slot(action: Any) -> Any | None:
     return None
 
 
-def unshare(key: Any) -> None:
-    """Give a copied head its own copy of our actions: Blender lets copies share them."""
-    others = [k.animation_data for k in bpy.data.shape_keys if k != key and k.animation_data]
+def unshare(*owners: Any) -> None:
+    """Give a copied head its own copy of our actions: Blender lets copies share them.
+
+    owners: all the datablocks of one head that we animate; they go on sharing among themselves.
+    """
+    mine = [pair for owner in owners for pair in our_actions(owner)]
+    if all(action.users <= sum(a == action for a, _ in mine) for action, _ in mine):
+        return
+    every = [*bpy.data.shape_keys, *bpy.data.objects, *bpy.data.armatures]
+    others = [one.animation_data for one in every if one not in owners and one.animation_data]
     used = {action.name for data in others for action in _actions_in(data)}
-    for action, holder in our_actions(key):
+    twins: dict[str, Any] = {}
+    for action, holder in mine:
         if action.name in used:
             slot = slot_of(action, holder)
-            holder.action = twin = action.copy()
+            twin = twins.setdefault(action.name, None) or action.copy()
+            holder.action = twins[action.name] = twin
             if slot is not None:
                 holder.action_slot = next(s for s in twin.slots if s.handle == slot.handle)
 
@@ -319,6 +330,13 @@ def drop_action(key: Any, action: Any) -> None:
         bpy.data.actions.remove(action)
 
 
+def plain_name(name: str) -> str:
+    """Return what people call a curve: its shape key, or the path that its channel's name holds."""
+    found = _CHANNEL.match(name)
+    path = found.group(1) if found else name
+    return key_in(path) or path
+
+
 # -- F-curves ---------------------------------------------------------------------------------
 
 
@@ -359,7 +377,7 @@ def write_keys(
         return None
     columns = columns_of(fresh, old[kept, 0])
     if kept.any():
-        had = {column: _read_column(curve, column, width)[kept] for column, width in COLUMNS}
+        had = {column: read_column(curve, column, width)[kept] for column, width in COLUMNS}
         columns = {c: np.concatenate([had[c], values]) for c, values in columns.items()}
         order = np.argsort(columns["co"][:, 0], kind="stable")
         columns = {c: values[order] for c, values in columns.items()}
@@ -424,7 +442,7 @@ def group_in(bag: Any, group: Group) -> Any:
     return found
 
 
-def _read_column(curve: Any, column: str, width: int) -> NDArray[Any]:
+def read_column(curve: Any, column: str, width: int) -> NDArray[Any]:
     """Return one attribute of every key (n, width)."""
     kind = np.float32 if width == 2 else np.int32
     values = np.empty(width * len(curve.keyframe_points), kind)

@@ -19,9 +19,10 @@ from mathutils import Euler, Quaternion
 from ..character.mapping import Place
 from ..errors import HeadError
 from ..motion.groups import GROUPS, OTHER
-from . import actions
+from . import actions, kept
 
 _NONE = np.empty(0, np.float32)
+_NOBODYS: Mapping[str, kept.Rows] = {}
 GROUPED = {
     "jaw": GROUPS[0],
     "lips": GROUPS[1],
@@ -166,13 +167,15 @@ def write(
     nla: bool,
     former: Iterable[Any] = (),
     ours: Iterable[str] = (),
+    theirs: Mapping[str, kept.Rows] = _NOBODYS,
 ) -> list[str]:
     """Put keys (n, 3) on channels, as `motion.sparse` has them; return the names of the actions.
 
     What of ours was there before is replaced, on datablocks that have no curve any more (`former`)
     it is taken away. nla: on an NLA track even where a datablock has no action of its own.
     ours: channels, by name, that we wrote before; whatever else was keyed since in our actions is
-    the user's and stays where it is.
+    the user's and stays where it is. theirs: keys of the user's, by channel, that stand beside ours
+    on the same curves.
     Raises HeadError, before anything is changed, where a datablock cannot be animated.
     """
     owners = list(dict.fromkeys(channel.owner for channel, _ in curves))
@@ -189,19 +192,26 @@ def write(
     shared: Any = next((a for owner in owners for a, _ in _mine(owner)), None)
     for owner in owners:
         mine = [pair for pair in curves if pair[0].owner == owner]
-        shared = _write_owner(owner, mine, shared, f"{name} Lip-Sync", nla)
+        shared = _write_owner(owner, mine, shared, (f"{name} Lip-Sync", nla), theirs)
         found.append(str(shared.name))
     return list(dict.fromkeys(found))
 
 
 def _write_owner(
-    owner: Any, curves: list[tuple[Channel, Any]], shared: Any, name: str, nla: bool
+    owner: Any,
+    curves: list[tuple[Channel, Any]],
+    shared: Any,
+    form: tuple[str, bool],
+    theirs: Mapping[str, kept.Rows],
 ) -> Any:
-    """Write one datablock's curves: in a slot of the shared action where actions have slots."""
-    data = owner.animation_data or owner.animation_data_create()
-    kept = next(iter(_mine(owner)), None)
-    if kept is not None:  # the user has keyed something else in it
-        own, slot = kept[0], actions.slot_of(*kept)
+    """Write one datablock's curves: in a slot of the shared action where actions have slots.
+
+    form: what a new action is called, and whether it goes on an NLA track.
+    """
+    data, (name, nla) = owner.animation_data or owner.animation_data_create(), form
+    there = next(iter(_mine(owner)), None)
+    if there is not None:  # the user has keyed something else in it
+        own, slot = there[0], actions.slot_of(*there)
     elif shared is not None and hasattr(shared, "slots"):
         own = shared
         slot = own.slots.new(id_type=owner.id_type, name=owner.name)
@@ -210,19 +220,21 @@ def _write_owner(
         slot = own.slots[0] if hasattr(own, "slots") else None
     bag: Any = actions.channels(own, slot)
     for channel, keys in curves:
-        _widen(channel, keys)
         curve = bag.fcurves.new(channel.path, index=channel.index)
         curve.group = actions.group_in(bag, GROUPED.get(channel.group, OTHER))
-        actions.fill(curve, actions.columns_of(np.asarray(keys, np.float32), _NONE))
-    if kept is not None and kept[1] == data:
+        others = theirs.get(channel.name, np.empty((0, kept.WIDTH)))
+        beside = others[:, 0].astype(np.float32)
+        actions.fill(curve, actions.columns_of(np.asarray(keys, np.float32), beside))
+        if len(others):
+            kept.put(curve, others)
+    if there is not None and there[1] == data:
         pass
     elif data.action is None and not nla:
         data.action = own
         if slot is not None:
             data.action_slot = slot
     else:
-        first = min(float(keys[0, 0]) for _, keys in curves)
-        last = max(float(keys[-1, 0]) for _, keys in curves)
+        first, last = (float(edge) for edge in own.frame_range)
         actions.place_strip(owner, MAPPED, own, first, max(last, first + 1.0))
         strip = actions.clip_strip(owner, MAPPED)
         if slot is not None and strip is not None:
@@ -231,17 +243,31 @@ def _write_owner(
     return own
 
 
-def _widen(channel: Channel, keys: Any) -> None:
-    """Let a shape key's slider reach every value: Blender clamps animated values to its range."""
-    name = actions.key_in(channel.path)
-    if channel.owner.id_type != "KEY" or not name:
-        return
-    block = channel.owner.key_blocks[name]
-    least, most = float(keys[:, 1].min()), float(keys[:, 1].max())
-    if most > block.slider_max:
-        block.slider_max = min(most, 10.0)
-    if least < block.slider_min:
-        block.slider_min = max(least, -10.0)
+def widen(curves: Iterable[tuple[Channel, Any]]) -> dict[str, list[float]]:
+    """Let shape keys' sliders reach every key (n, 3): Blender clamps animated values to them.
+
+    Return the least and the most of each that was widened, before and since, by the channel's name.
+    """
+    found = {}
+    for channel, keys in curves:
+        name = actions.key_in(channel.path)
+        if channel.owner.id_type != "KEY" or not name or not len(keys):
+            continue
+        block = channel.owner.key_blocks[name]
+        least, most = float(keys[:, 1].min()), float(keys[:, 1].max())
+        if most > block.slider_max or least < block.slider_min:
+            before = [block.slider_min, block.slider_max]
+            block.slider_max = max(block.slider_max, min(most, 10.0))
+            block.slider_min = min(block.slider_min, max(least, -10.0))
+            found[channel.name] = [*before, block.slider_min, block.slider_max]
+    return found
+
+
+def narrow(channel: Channel, bounds: Sequence[float]) -> None:
+    """Give a shape key's slider back the range it had before `widen`, unless it has another now."""
+    block = channel.owner.key_blocks[actions.key_in(channel.path)]
+    if [block.slider_min, block.slider_max] == list(bounds[2:]):
+        block.slider_min, block.slider_max = bounds[:2]
 
 
 def _mine(owner: Any) -> list[tuple[Any, Any]]:

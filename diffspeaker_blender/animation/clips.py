@@ -20,7 +20,7 @@ from ..motion.edits import Edits
 from ..motion.keys import Shaped, mode_for, with_parts
 from ..motion.motion import Adjustments, Motion, scene_frames
 from ..sound.sources import scene_fps
-from . import actions, edits, mapped, shape_keys, storage, takes
+from . import actions, edits, kept, mapped, shape_keys, storage, takes
 from .storage import Clip, Index, Source
 from .takes import Spoken
 
@@ -121,6 +121,7 @@ def apply_motion(
     record = former or Clip(float(start_frame), mode, float(tolerance), nla=nla)
     if former is not None:
         _keep_edits(obj, index, clip, scene)
+        _note_kept(key, index, motion.names)
         if former.nla != nla:
             shape_keys.erase(key, index, clip)
             record.keys, record.nla = [], nla
@@ -242,11 +243,44 @@ def _show(
     for other in index.clips:
         if other != clip and not index.clips[other].covered:
             _keep_edits(obj, index, other, scene)
+    _note_kept(key, index, motion.names)
     spans = {other: (list(c.span), c.covered) for other, c in index.clips.items() if other != clip}
     written = _write(obj, index, clip, motion, scene, name, **options)
     _settle(obj, index, scene, spans)
+    _put_back(key, index)
     storage.write(key, index)
     return written
+
+
+def _note_kept(key: Any, index: Index, names: tuple[str, ...] = ()) -> None:
+    """Note the user's keys on curves that the writing of lines may touch."""
+    touched = {*index.keys, *names, *(name for c in index.clips.values() for name in c.keys)}
+    shared = [clip for clip in index.clips.values() if not clip.nla]
+    curves = _shared_curves(key)
+    found = {name: curve for name, curve in curves.items() if name in touched}
+    kept.note(index, found, kept.places(shared))
+
+
+def _put_back(key: Any, index: Index) -> None:
+    """Put the user's keys back where no line lies on them any more."""
+    shared = [clip for clip in index.clips.values() if not clip.nla]
+    for name, rows in kept.free(index, kept.places(shared)).items():
+        curve = _shared_curves(key).get(name)
+        if curve is None and name in key.key_blocks:
+            bag, _, _ = actions.shape_channels(key, "", nla=False, name=f"{key.name} Lip-Sync")
+            curve = bag.fcurves.new(actions.path_of(name))
+        if curve is not None:
+            kept.put(curve, rows)
+
+
+def _shared_curves(key: Any) -> dict[str, Any]:
+    """Return the curves, by shape key, of our action that all lines of a head share."""
+    found: dict[str, Any] = {}
+    for action, holder in actions.our_actions(key):
+        bag = actions.channels(action, actions.slot_of(action, holder), ensure=False)
+        for curve in bag.fcurves if bag is not None and not action[actions.OURS] else ():
+            found.setdefault(actions.key_in(curve.data_path), curve)
+    return found
 
 
 def _write(
@@ -315,11 +349,13 @@ def remove_motion(obj: Any, clip: str = "") -> int:
     if key is None:
         return 0
     actions.unshare(key)
+    _note_kept(key, index)
     for name in [clip] if clip in index.clips else list(index.clips) if not clip else []:
         shape_keys.erase(key, index, name)
         del index.clips[name]
     places = {name: (list(found.span), found.covered) for name, found in index.clips.items()}
     _settle(obj, index, bpy.context.scene, places)
+    _put_back(key, index)
     removed = shape_keys.drop_unused(obj, index)
     storage.write(key, index)
     if index.made_basis and not index.keys and len(key.key_blocks) == 1:

@@ -23,7 +23,7 @@ from ..motion.edits import Edits
 from ..motion.motion import Adjustments, Motion, scene_frames
 from ..motion.sparse import Fitter, Wishes
 from ..sound.sources import scene_fps
-from . import actions, channels, edits, mapped_edits, shape_keys, storage, takes
+from . import actions, channels, edits, kept, mapped_edits, shape_keys, storage, takes
 from .channels import Channel
 from .storage import Clip, Index
 from .takes import Spoken
@@ -104,7 +104,7 @@ def apply(
     mapping = require(obj)
     motion = as_controls(motion)
     index = storage.read(_own(obj))
-    mapped_edits.keep(obj, index, _owners(mapping), scene_fps(scene))
+    _note(obj, index, mapping, scene)
     former = index.clips.get(clip)
     if former is not None:
         record = replace(
@@ -138,7 +138,7 @@ def again(
     place = changes.get("shown", record.shown if record else 0)
     if record is None or storage.get_motion(_own(obj), record, place) is None:
         raise MotionError(f"“{clip}” has no stored motion on {obj.name}.", "Generate it again.")
-    mapped_edits.keep(obj, index, _owners(mapping), scene_fps(scene))
+    _note(obj, index, mapping, scene)
     if bare:
         storage.put_edits(_own(obj), record.take, Edits())
     for name, value in changes.items():
@@ -151,7 +151,7 @@ def again(
 def remove(obj: Any, clip: str, scene: Any) -> int:
     """Take one line away, or all with ""; return how many lines went."""
     index = storage.read(_own(obj))
-    mapped_edits.keep(obj, index, _owners(require(obj)), scene_fps(scene))
+    _note(obj, index, require(obj), scene)
     gone = [name for name in index.clips if not clip or name == clip]
     for name in gone:
         del index.clips[name]
@@ -170,8 +170,7 @@ def edited(obj: Any, clip: str) -> tuple[str, ...]:
         *mapped_edits.changed(obj, record, found),
         *storage.get_edits(_own(obj), record.take).moved(),
     }
-    paths = [name.split("|")[2] for name in sorted(names)]
-    return tuple(actions.key_in(path) or path for path in paths)
+    return tuple(actions.plain_name(name) for name in sorted(names))
 
 
 def layer_of(obj: Any, clip: str, fps: float) -> Edits:
@@ -203,6 +202,32 @@ def require(obj: Any) -> Mapping:
         if owner is not None and owner.mode == "EDIT":
             raise HeadError(f"{name} is in Edit Mode.", "Go back to Object Mode.")
     return mapping
+
+
+def note(obj: Any, scene: Any) -> None:
+    """Store what was done by hand on a face's curves; asked for before its mapping changes."""
+    mapping, index = detect.read_mapping(obj), storage.read(_own(obj))
+    if mapping is not None and (index.clips or index.kept):
+        _note(obj, index, mapping, scene)
+        storage.write(_own(obj), index)
+
+
+def replay(obj: Any, scene: Any) -> None:
+    """Play the lines of a face through its mapping as it is now, after `note`."""
+    index = storage.read(_own(obj))
+    if index.clips or index.kept:
+        refresh(obj, index, scene)
+        storage.write(_own(obj), index)
+
+
+def _note(obj: Any, index: Index, mapping: Mapping, scene: Any) -> None:
+    """Note in the index every key that the user set or changed on curves of ours."""
+    owners = _owners(mapping)
+    actions.unshare(*owners)
+    mapped_edits.keep(obj, index, owners, scene_fps(scene))
+    rests = dict(_by_name(mapping, mapping.evaluate(np.zeros((1, 0)), ())))
+    curves = {n: c for n, c in mapped_edits.curves_of(owners).items() if n in rests}
+    kept.note(index, curves, kept.places(index.clips.values()), rests)
 
 
 def _own(obj: Any) -> Any:
@@ -251,17 +276,24 @@ def refresh(obj: Any, index: Index, scene: Any) -> int:
         for channel, keys in _line_keys(obj, record, frames, (shut, pinned), curves):
             keyed.setdefault(channel, []).append(_eased(record, keys, rest[channel.name]))
     curves = _worth([(channel, _joined(keys)) for channel, keys in keyed.items()], rest)
+    shown = [c for c in index.clips.values() if not c.covered and c.natural is not None]
+    theirs = kept.free(index, [(c.span[0], c.span[1], c.ease) for c in shown])
+    curves += _kept_alone(mapping, theirs, {channel.name for channel, _ in curves})
     nla = any(record.nla for record in index.clips.values())
     were = {name for owner in _owners(mapping) for name in channels.written(owner)}
     ours = {*index.keys, *(name for record in index.clips.values() for name in record.keys)}
     owners = _owners(mapping)
-    written = channels.write(curves, name=obj.name, nla=nla, former=owners, ours=ours)
+    written = channels.write(
+        curves, name=obj.name, nla=nla, former=owners, ours=ours, theirs=theirs
+    )
+    for wide, bounds in channels.widen(curves).items():
+        index.sliders[wide] = [*index.sliders.get(wide, bounds)[:2], *bounds[2:]]
     index.keys = {channel.name: [] for channel, _ in curves}
     for record in index.clips.values():
         record.action = written[0] if written else ""
         record.keys = [channel.name for channel, _ in curves]
     mapped_edits.remember(obj, index, owners)
-    _to_rest(mapping, rest, were - {channel.name for channel, _ in curves})
+    _to_rest(mapping, index, rest, were - {channel.name for channel, _ in curves})
     return sum(len(keys) for _, keys in curves)
 
 
@@ -418,6 +450,14 @@ def _worth(curves: list[tuple[Channel, Any]], rest: dict[str, float]) -> list[tu
     return [pair for pair in curves if (pair[0].owner, pair[0].path) in moving]
 
 
+def _kept_alone(
+    mapping: Mapping, theirs: dict[str, kept.Rows], written: set[str]
+) -> list[tuple[Channel, Any]]:
+    """Return channels without a key of ours, on which the user has set some."""
+    alone = [c for c in _channels(mapping) if c.name in theirs.keys() - written]
+    return [(channel, np.empty((0, 3))) for channel in alone]
+
+
 def _owners(mapping: Mapping) -> list[Any]:
     """Return every datablock that the mapping may animate."""
     found: list[Any] = []
@@ -429,12 +469,19 @@ def _owners(mapping: Mapping) -> list[Any]:
     return found
 
 
-def _to_rest(mapping: Mapping, rest: dict[str, float], left: set[str]) -> None:
+def _to_rest(mapping: Mapping, index: Index, rest: dict[str, float], left: set[str]) -> None:
     """Put channels that we animate no more at rest: else the last pose would stay."""
-    found = [(place, np.zeros(1)) for place in mapping.places()]
-    for channel, _ in channels.curves_of(found, mapping.bases):
+    for channel in _channels(mapping):
         if channel.name in left and channel.name in rest:
             channels.set_value(channel, rest[channel.name])
+        if channel.name in index.sliders and channel.name not in index.keys:
+            channels.narrow(channel, index.sliders.pop(channel.name))
+
+
+def _channels(mapping: Mapping) -> list[Channel]:
+    """Return every channel of a mapping."""
+    still = [(place, np.zeros(1)) for place in mapping.places()]
+    return [channel for channel, _ in channels.curves_of(still, mapping.bases)]
 
 
 # -- looking ----------------------------------------------------------------------------------

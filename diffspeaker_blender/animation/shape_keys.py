@@ -319,13 +319,17 @@ def cover(key: Any, index: Index, clip: str) -> None:
 
 
 def drop_unused(obj: Any, index: Index) -> int:
-    """Remove our shape keys that no clip drives any more; return how many."""
+    """Remove our shape keys that no clip drives any more; return how many.
+
+    One that the user has keyed beside the lines stays, and is the user's from now on.
+    """
     key, removed = obj.data.shape_keys, 0
     active = obj.active_shape_key.name if obj.active_shape_key else ""
     for name in [n for n in index.keys if not index.users(n)]:
-        del index.keys[name]
         block = key.key_blocks.get(name)
-        if block is None:
+        theirs = index.kept.get(name) or _is_keyed(key, name)
+        del index.keys[name]
+        if block is None or theirs:
             continue
         for action, holder in actions.our_actions(key):
             bag = actions.channels(action, actions.slot_of(action, holder), ensure=False)
@@ -338,6 +342,16 @@ def drop_unused(obj: Any, index: Index) -> int:
     if active in key.key_blocks:
         obj.active_shape_key_index = key.key_blocks.find(active)
     return removed
+
+
+def _is_keyed(key: Any, name: str) -> bool:
+    """Return whether a curve in our actions still has keys, which are the user's then."""
+    for action, holder in actions.our_actions(key):
+        bag = actions.channels(action, actions.slot_of(action, holder), ensure=False)
+        curve = bag.fcurves.find(actions.path_of(name)) if bag is not None else None
+        if curve is not None and np.abs(actions.read_keys(curve)[:, 1]).max(initial=0.0) > 1e-6:
+            return True
+    return False
 
 
 def bag_of(key: Any, record: Clip, clip: str) -> Any | None:

@@ -149,6 +149,11 @@ class Index:
     """Shape key that we made → [shape's name, its hash]."""
     made_basis: bool = False
     numbers: int = 0
+    kept: dict[str, list[list[float]]] = field(default_factory=dict)
+    """Curve → keys of the user's that lie under lines: `kept`."""
+    sliders: dict[str, list[float]] = field(default_factory=dict)
+    """Channel of a mapped character → least and most of its slider before lines widened it, and
+    since."""
 
     def users(self, name: str, besides: str | None = None) -> list[str]:
         """Return the clips that drive a shape key."""
@@ -175,7 +180,8 @@ def read(key: Any | None) -> Index:
     try:
         found = json.loads(key[name])
         clips = {name: _clip(clip) for name, clip in found["clips"].items()}
-        return Index(clips, found["keys"], found["made_basis"], found["numbers"])
+        kept, sliders = found.get("kept", {}), found.get("sliders", {})
+        return Index(clips, found["keys"], found["made_basis"], found["numbers"], kept, sliders)
     except (ValueError, TypeError, KeyError):  # written by a version with another layout
         return Index()
 
@@ -209,7 +215,7 @@ def write(key: Any, index: Index) -> None:
     for name in [n for n in key.keys() if n.startswith(ours) and n not in needed]:  # noqa: SIM118 ID properties
         del key[name]
     name = _index_name(key)
-    if index.clips or index.keys:
+    if index.clips or index.keys or index.kept:
         key[name] = json.dumps(asdict(index))
     elif name in key:
         del key[name]

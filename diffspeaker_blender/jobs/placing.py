@@ -13,7 +13,7 @@ from typing import Any
 import bpy
 
 from .. import scenes
-from ..animation import clips, diagnosis, mapped, point_cache, storage
+from ..animation import clips, diagnosis, kept, mapped, point_cache, storage
 from ..character import head
 from ..errors import AudioError, Finding, HeadError
 from ..motion import adjust, keys, motion
@@ -102,7 +102,7 @@ def _place(result: Motion, shaped: Shaped | None, placement: Placement) -> Place
         return _place_cache(result, placement, target, scene, start)
     placement = _made_audible(scene, placement, start)
     clip = lines.clip_for(target, scene, placement.clip, start, placement.line)
-    before = lines.records_of(target)
+    before, under = lines.records_of(target), storage.read(storage.holder(target)).kept
     former = before.get(clip)
     adjustments = lines.live_of(former, placement.form.intensity)
     edited = clips.edited(target, clip) if former else ()
@@ -145,6 +145,7 @@ def _place(result: Motion, shaped: Shaped | None, placement: Placement) -> Place
             *_remarks(target, scene, placement, applied.frames),
             *_loss_told(result),
             *_edits_told(target, applied.clip, edited, placement),
+            *_kept_told(target, under),
             *_lines_told(before, lines.records_of(target), applied.clip),
         ),
         applied,
@@ -235,6 +236,14 @@ def _edits_told(
         return (Finding("edits-kept", message, blocking=False),)
     message = f"Your edits of {some} stay with the take before; show it, or undo."
     return (Finding("edits-left", message, blocking=False),)
+
+
+def _kept_told(target: bpy.types.Object, before: dict[str, list[list[float]]]) -> Iterator[Finding]:
+    """Remark keys of the user's that lie under the line now."""
+    words = kept.frames_in_words(storage.read(storage.holder(target)), before)
+    if words:
+        message = f"Your keys of {words}, lie under this line now; they come back when it goes."
+        yield Finding("keys-under", message, blocking=False)
 
 
 def _lines_told(

@@ -19,7 +19,7 @@ from bpy.props import (
 )
 from bpy_extras.io_utils import ExportHelper, ImportHelper
 
-from ..animation import channels, mapped, storage
+from ..animation import channels, mapped
 from ..character import detect, fit
 from ..character.mapping import GROUPS, Mapping, parse_terms
 from ..character.poses import LABELS, POSES
@@ -78,11 +78,13 @@ class DIFFSPEAKER_OT_fit_character(bpy.types.Operator):
                 someone = _someone(context) or choices.settings(context).head
             former = detect.speaker_of(someone) if someone is not None else None
             back(former)
+            if former is not None:
+                mapped.note(former, context.scene)
             face, proposal = fit.fit(someone)
             remembered = _preset_for(face)
             if remembered is not None:
                 detect.store(face, remembered)
-            _replay(face, context)
+            mapped.replay(face, context.scene)
         except LipSyncError as error:
             return refuse(self, error)
         choices.settings(context).head = face
@@ -230,8 +232,9 @@ class DIFFSPEAKER_OT_edit_row(bpy.types.Operator):
         except ValueError as error:
             return refuse(self, HeadError(f"{error}.", "Write it like 0.8 jawOpen + lipTuck."))
         row = replace(mapping.rows[self.row], terms=terms, low=self.low, high=self.high)
+        mapped.note(face, context.scene)
         detect.store(face, mapping.with_row(self.row, row))
-        _replay(face, context)
+        mapped.replay(face, context.scene)
         return {"FINISHED"}
 
 
@@ -285,8 +288,9 @@ class DIFFSPEAKER_OT_load_mapping(bpy.types.Operator, ImportHelper):
             loaded = Mapping.from_json(text).moved_to(detect.owners(face))
             if not loaded.places():
                 raise HeadError("No channel of this mapping is on this character.")
+            mapped.note(face, context.scene)
             detect.store(face, loaded)
-            _replay(face, context)
+            mapped.replay(face, context.scene)
         except (OSError, ValueError) as error:
             return refuse(self, LipSyncError(f"This file is no mapping ({error})."))
         except LipSyncError as error:
@@ -351,14 +355,6 @@ def _tag(mapping: Mapping) -> None:
                 owner.data.update_tag()  # type: ignore[union-attr]
 
 
-def _replay(face: bpy.types.Object, context: bpy.types.Context) -> None:
-    """Play the lines of a character through its mapping as it is now."""
-    index = storage.read(storage.holder(face))
-    if index.clips:
-        mapped.refresh(face, index, context.scene)
-        storage.write(storage.holder(face), index)
-
-
 # -- strengths --------------------------------------------------------------------------------
 
 
@@ -371,8 +367,9 @@ def _strengthen(self: Any, context: bpy.types.Context) -> None:
         return
     chosen = {name: getattr(self, name) for name in GROUPS}
     chosen = {name: value for name, value in chosen.items() if abs(value - 1.0) > 1e-4}
+    mapped.note(face, context.scene)
     detect.store(face, replace(mapping, strengths=chosen, steps=self.steps))
-    _replay(face, context)
+    mapped.replay(face, context.scene)
     shown = posed(face)
     if shown:
         back(face)
