@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import bpy
+from mathutils import Vector
 
 from ..character import detect
 from ..errors import HeadError
@@ -21,21 +22,24 @@ def compare(context: Any, target: Any, clip: str, place: int) -> Any:
     A copy that stood there goes first. Raises HeadError, MotionError.
     """
     end(target)
-    if detect.is_mapped(target):
+    if target.override_library is not None:
         raise HeadError(
-            f"Takes of {target.name} cannot stand side by side yet.", "Switch between them instead."
+            f"{target.name} is linked, so its takes cannot stand side by side.",
+            "Switch between them instead.",
         )
-    copies = _duplicate(context, _members(target))
+    members = _members(target)
+    wide = 1.3 * max(_width(members), 1e-3)
+    copies = _duplicate(context, members)
     twin = next((obj for obj in copies if obj.type == "MESH" and _lines_of(obj)), None)
     if twin is None:
         _remove(copies)
         raise HeadError(f"{target.name} cannot be copied.", "Select it in Object Mode.")
-    wide = 1.3 * max(target.dimensions[0], 1e-3)
     for obj in copies:
         obj[MARK] = target.name
         if obj.parent not in copies:
             obj.matrix_world.translation.x += wide
-    actions.unshare(twin.data.shape_keys)
+    context.view_layer.update()
+    actions.unshare(*_animated(copies))
     record = clips.stored_clip(twin, clip)
     assert record is not None
     twin.name, twin.show_name = f"{target.name}: {takes.label(record, place)}", True
@@ -65,11 +69,33 @@ def _lines_of(obj: Any) -> tuple[str, ...]:
 
 
 def _members(target: Any) -> list[Any]:
-    """Return a head, its children and what follows its keys."""
+    """Return a head, its children and what follows its keys; of a character, all of its parts."""
     names = set(clips.followed(target).values())
     found = [target, *target.children_recursive]
+    if detect.is_mapped(target):
+        rig = detect.armature_of(target)
+        found += [*detect.members(target), *([rig, *rig.children_recursive] if rig else [])]
+        found = list(dict.fromkeys(found))
     found += [obj for obj in bpy.data.objects if obj.name in names and obj not in found]
     return [obj for obj in found if obj.name in bpy.context.view_layer.objects]
+
+
+def _width(members: list[Any]) -> float:
+    """Return how wide objects stand together along the world's X axis."""
+    edges = [
+        (obj.matrix_world @ Vector(corner)).x
+        for obj in members
+        if obj.type == "MESH"
+        for corner in obj.bound_box
+    ]
+    return max(edges) - min(edges)
+
+
+def _animated(objects: list[Any]) -> list[Any]:
+    """Return objects with their data and shape keys: all of them that may play an action."""
+    data = [obj.data for obj in objects if obj.data is not None]
+    keys = [one.shape_keys for one in data if getattr(one, "shape_keys", None)]
+    return list(dict.fromkeys([*objects, *data, *keys]))
 
 
 def _duplicate(context: Any, members: list[Any]) -> list[Any]:
@@ -98,10 +124,10 @@ def _duplicate(context: Any, members: list[Any]) -> list[Any]:
 def _remove(copies: list[Any]) -> None:
     """Remove objects with the data and actions that only they use."""
     data = {obj.data for obj in copies if obj.data is not None}
-    keys = [one.shape_keys for one in data if getattr(one, "shape_keys", None)]
-    ours = {action for key in keys for action, _ in actions.our_actions(key)}
-    held = [o.animation_data.action for o in copies if o.animation_data and o.animation_data.action]
+    played = [one.animation_data for one in _animated(copies) if one.animation_data]
+    held = {data.action for data in played if data.action is not None}
+    held |= {strip.action for data in played for track in data.nla_tracks for strip in track.strips}
     for obj in copies:
         bpy.data.objects.remove(obj)
     bpy.data.batch_remove([one for one in data if one.users == 0])
-    bpy.data.batch_remove([action for action in {*ours, *held} if action.users == 0])
+    bpy.data.batch_remove([action for action in held if action is not None and action.users == 0])

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from ..character import head
+from ..character import detect, head
 from ..errors import HeadError
 from ..motion import idle
 from ..motion.formulas import derived, words
@@ -36,9 +37,9 @@ def is_idle(name: str) -> bool:
 def fill(obj: Any, scene: Any, *, seed: int = 0, tolerance: float = 0.5) -> int:
     """Put blinks, glances and small brows where no line speaks in the scene's range; count gaps.
 
-    Idle lines that are there already are replaced. Raises HeadError for a head that shows no eyes.
+    Idle lines that are there already are replaced. Raises HeadError for a face that can move none.
     """
-    names, shapes, formulas = _eye_shapes(obj)
+    names, shapes, formulas = _of_mapping(obj) if detect.is_mapped(obj) else _eye_shapes(obj)
     remove(obj)
     fps = scene_fps(scene)
     found = gaps(obj, scene, SHORTEST * fps)
@@ -49,6 +50,8 @@ def fill(obj: Any, scene: Any, *, seed: int = 0, tolerance: float = 0.5) -> int:
             if name in names:
                 weights[:, names.index(name)] = curves[:, column]
         motion = Motion(derived(weights, names, formulas), shapes, names, fps, formulas=formulas)
+        if detect.is_mapped(obj):
+            motion = replace(motion, controls=weights, control_names=names)
         clips.apply_motion(
             obj,
             motion,
@@ -74,6 +77,20 @@ def gaps(obj: Any, scene: Any, shortest: float) -> list[tuple[int, int]]:
             found.append((int(np.ceil(begin)), int(np.floor(end))))
         begin = max(begin, high + 1)
     return found
+
+
+def _of_mapping(obj: Any) -> tuple[tuple[str, ...], Any, tuple[str, ...]]:
+    """Return the controls of an idle face, without shapes: its mapping plays what it has of them.
+
+    Raises HeadError where that is none.
+    """
+    mapping = detect.read_mapping(obj)
+    if mapping is None or not mapping.controls() & set(idle.CONTROLS):
+        raise HeadError(
+            f"{obj.name} cannot idle: nothing of it blinks, looks around or lifts its brows.",
+            "Its mouth rests between lines all the same.",
+        )
+    return idle.CONTROLS, np.zeros((len(idle.CONTROLS), 0, 3), np.float32), ()
 
 
 def _eye_shapes(obj: Any) -> tuple[tuple[str, ...], Any, tuple[str, ...]]:
