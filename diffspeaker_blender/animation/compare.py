@@ -88,7 +88,7 @@ def _width(members: list[Any]) -> float:
         if obj.type == "MESH"
         for corner in obj.bound_box
     ]
-    return max(edges) - min(edges)
+    return float(max(edges) - min(edges))
 
 
 def _animated(objects: list[Any]) -> list[Any]:

@@ -183,6 +183,12 @@ def seconds(record: Clip, frames: NDArray[np.float64], fps: float) -> NDArray[np
     return np.asarray((frames - record.start_frame) / fps * record.speed - late, np.float64)
 
 
+def frames_at(record: Clip, times: NDArray[np.float64], fps: float) -> NDArray[np.float64]:
+    """Return the scene frames of seconds of the sound: `seconds`, the other way."""
+    late = storage.adjustments(record).offset
+    return np.asarray((times + late) * fps / record.speed + record.start_frame, np.float64)
+
+
 def _keys_now(key: Any, record: Clip, clip: str) -> dict[str, NDArray[np.float32]]:
     """Return the keys (n, 7) of every shape key of a line, on the line's own frames."""
     bag = bag_of(key, record, clip)

@@ -165,18 +165,18 @@ def edited(obj: Any, clip: str) -> tuple[str, ...]:
     record = storage.read(_own(obj)).clips.get(clip)
     if record is None:
         return ()
-    found = mapped_edits.curves_of(_owners(require(obj)))
+    found = mapped_edits.curves_of(owners_of(require(obj)))
     names = {
         *mapped_edits.changed(obj, record, found),
         *storage.get_edits(_own(obj), record.take).moved(),
     }
-    return tuple(actions.plain_name(name) for name in sorted(names))
+    return tuple(dict.fromkeys(actions.plain_name(name) for name in sorted(names)))
 
 
 def layer_of(obj: Any, clip: str, fps: float) -> Edits:
     """Return all hand edits over the shown take of a line."""
     record = storage.read(_own(obj)).clips[clip]
-    return mapped_edits.layer_of(obj, record, mapped_edits.curves_of(_owners(require(obj))), fps)
+    return mapped_edits.layer_of(obj, record, mapped_edits.curves_of(owners_of(require(obj))), fps)
 
 
 def _written(obj: Any, index: Index, clip: str, scene: Any) -> Result:
@@ -222,7 +222,7 @@ def replay(obj: Any, scene: Any) -> None:
 
 def _note(obj: Any, index: Index, mapping: Mapping, scene: Any) -> None:
     """Note in the index every key that the user set or changed on curves of ours."""
-    owners = _owners(mapping)
+    owners = owners_of(mapping)
     actions.unshare(*owners)
     mapped_edits.keep(obj, index, owners, scene_fps(scene))
     rests = dict(_by_name(mapping, mapping.evaluate(np.zeros((1, 0)), ())))
@@ -280,9 +280,9 @@ def refresh(obj: Any, index: Index, scene: Any) -> int:
     theirs = kept.free(index, [(c.span[0], c.span[1], c.ease) for c in shown])
     curves += _kept_alone(mapping, theirs, {channel.name for channel, _ in curves})
     nla = any(record.nla for record in index.clips.values())
-    were = {name for owner in _owners(mapping) for name in channels.written(owner)}
+    were = {name for owner in owners_of(mapping) for name in channels.written(owner)}
     ours = {*index.keys, *(name for record in index.clips.values() for name in record.keys)}
-    owners = _owners(mapping)
+    owners = owners_of(mapping)
     written = channels.write(
         curves, name=obj.name, nla=nla, former=owners, ours=ours, theirs=theirs
     )
@@ -458,7 +458,7 @@ def _kept_alone(
     return [(channel, np.empty((0, 3))) for channel in alone]
 
 
-def _owners(mapping: Mapping) -> list[Any]:
+def owners_of(mapping: Mapping) -> list[Any]:
     """Return every datablock that the mapping may animate."""
     found: list[Any] = []
     for name in dict.fromkeys(place.owner for place in mapping.places()):
@@ -581,7 +581,7 @@ def _hidden(obj: Any) -> list[Finding]:
 
 def _why_still(obj: Any) -> str:
     """Return the likely reason: the user's action holds our channels, or layers are muted."""
-    for owner in _owners(detect.read_mapping(obj) or Mapping("")):
+    for owner in owners_of(detect.read_mapping(obj) or Mapping("")):
         data = owner.animation_data
         if data is None or data.action is None or actions.is_ours(data.action):
             continue

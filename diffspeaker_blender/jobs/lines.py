@@ -15,7 +15,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from ..animation import edits, mapped, storage, takes
+from ..animation import edits, guides, mapped, storage, takes
 from ..animation.storage import Clip, Source
 from ..animation.takes import Spoken
 from ..character import detect, head
@@ -53,6 +53,8 @@ class Wanted:
     """Seconds of the sound from which hand edits are left out of the new take."""
     guided: bool = False
     """Whether keys set by hand guide it."""
+    unread: tuple[str, ...] = ()
+    """Channels of a mapped character whose keys cannot guide it: these are kept exactly."""
     live: Adjustments | None = None
     """Live controls that it will be shown with, as far as the click can know; None: as asked."""
     layer: Edits = NO_EDITS
@@ -229,14 +231,17 @@ def wanted(
     forget = EVER if guided or chosen.edits == "DROP" else None
     layer = layer_over(target, name, scene, forget)
     live = live_of(record, chosen.intensity)
-    again = chosen.take == "REPLACE"
-    return replace(given, forget=forget, live=live, layer=layer, replace=again, guided=guided)
+    again, unread = chosen.take == "REPLACE", tuple[str, ...]()
+    if guided and detect.is_mapped(target):
+        unread = guides.read(target, name, scene_fps(scene)).unread
+    found = replace(given, forget=forget, live=live, layer=layer, replace=again)
+    return replace(found, guided=guided, unread=unread)
 
 
 def can_guide(target: Any, record: Clip) -> bool:
-    """Return whether keys on a line's curves are values of our controls, which guide the model."""
+    """Return whether keys on a line's curves can be read as our controls, which guide the model."""
     motion = storage.get_motion(storage.holder(target), record)
-    return motion is not None and motion.controls is not None and not detect.is_mapped(target)
+    return motion is not None and motion.controls is not None
 
 
 def redone(
@@ -309,9 +314,13 @@ def layer_over(target: Any, clip: str, scene: Any, forget: tuple[float, float] |
     return layer.of(name for name in layer.names if takes.meant(name))
 
 
-def spoken(target: Any, clip: str, scene: Any, wanted: Wanted, intensity: float) -> Spoken:
+def spoken(
+    target: Any, clip: str, scene: Any, wanted: Wanted, intensity: float, result: Motion
+) -> Spoken:
     """Return what the take's record says of it, with the hand edits that lie over it now."""
     layer = layer_over(target, clip, scene, wanted.forget) if clip in records_of(target) else None
+    if wanted.unread and layer is not None and detect.is_mapped(target):
+        layer = guides.exactly(target, clip, result, wanted.unread, scene_fps(scene))
     return Spoken(wanted.about, intensity, wanted.source, wanted.replace, layer)
 
 
@@ -332,19 +341,22 @@ def write_keep(path: Path, target: Any, clip: str, scene: Any, rows: Any | None)
     motion = storage.get_motion(key, record)
     assert motion is not None
     assert motion.controls is not None
-    fps, unit = scene_fps(scene), head.millimetres(target, scene)
-    made = not detect.is_mapped(target)
-    layer = edits.lift(key, index, clip, fps, unit) if made else NO_EDITS
-    times = np.arange(motion.frames) / motion.fps + motion.start / motion.fps
-    names = motion.control_names
-    known = layer.over(motion.controls, names, times, Adjustments())
+    names, fps = motion.control_names, scene_fps(scene)
+    known: Any = motion.controls
     mask = np.zeros(known.shape, bool)
-    if rows is None and made:
-        for name, seconds in edits.set_by_hand(key, index, clip, fps).items():
+    if rows is not None:
+        mask[:] = True
+        mask[rows[0] : rows[1] + 1] = False
+    if not detect.is_mapped(target):
+        layer = edits.lift(key, index, clip, fps, head.millimetres(target, scene))
+        times = np.arange(motion.frames) / motion.fps + motion.start / motion.fps
+        known = layer.over(motion.controls, names, times, Adjustments())
+        hand = {} if rows is not None else edits.set_by_hand(key, index, clip, fps)
+        for name, seconds in hand.items():
             if name in names:
                 near = np.abs(times[:, None] - seconds[None, :]).min(1) < 0.999 / motion.fps
                 mask[near, names.index(name)] = True
-    elif rows is not None:
-        mask[:] = True
-        mask[rows[0] : rows[1] + 1] = False
+    elif rows is None:
+        found = guides.read(target, clip, fps)
+        known, mask = found.known, found.mask
     np.savez(path, controls=np.clip(known, 0, 1), names=np.array(names), mask=mask, fps=motion.fps)

@@ -13,7 +13,7 @@ from typing import Any
 import bpy
 
 from .. import scenes
-from ..animation import clips, diagnosis, kept, mapped, point_cache, storage
+from ..animation import actions, clips, diagnosis, kept, mapped, point_cache, storage
 from ..character import head
 from ..errors import AudioError, Finding, HeadError
 from ..motion import adjust, keys, motion
@@ -106,7 +106,7 @@ def _place(result: Motion, shaped: Shaped | None, placement: Placement) -> Place
     former = before.get(clip)
     adjustments = lines.live_of(former, placement.form.intensity)
     edited = clips.edited(target, clip) if former else ()
-    spoken = lines.spoken(target, clip, scene, placement.line, placement.form.intensity)
+    spoken = lines.spoken(target, clip, scene, placement.line, placement.form.intensity, result)
     if placement.line.before is not None and former is not None:
         adjustments, start = storage.adjustments(former), former.start_frame
     applied = clips.apply_motion(
@@ -225,17 +225,27 @@ def _edits_told(
     target: bpy.types.Object, clip: str, edited: tuple[str, ...], placement: Placement
 ) -> tuple[Finding, ...]:
     """Remark what became of curves that were edited by hand."""
+    exact = tuple(dict.fromkeys(map(actions.plain_name, placement.line.unread)))
+    edited = tuple(name for name in edited if name not in exact)
+    found: tuple[Finding, ...] = ()
+    if exact:
+        message = f"Your keys of {_some(exact)} are no values of ours: kept just as they are."
+        found = (Finding("edits-exact", message, blocking=False),)
     if not edited:
-        return ()
-    some = ", ".join(edited[:3]) + (f" and {len(edited) - 3} more" if len(edited) > 3 else "")
+        return found
+    some = _some(edited)
     if placement.line.guided:
         message = f"Your keys of {some} guide the new take; the one before has them as they were."
-        return (Finding("edits-guide", message, blocking=False),)
+        return (*found, Finding("edits-guide", message, blocking=False))
     if set(edited) <= set(clips.edited(target, clip)):
         message = f"Your edits of {some} lie over the new take."
         return (Finding("edits-kept", message, blocking=False),)
     message = f"Your edits of {some} stay with the take before; show it, or undo."
     return (Finding("edits-left", message, blocking=False),)
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _kept_told(target: bpy.types.Object, before: dict[str, list[list[float]]]) -> Iterator[Finding]:
