@@ -26,6 +26,7 @@ _ROOMS = (
     "jobs.follow",
     "jobs.background",
     "jobs.queue",
+    "jobs.picked",
     "ui.operators",
     "ui.setup_operators",
     "ui.fixes",

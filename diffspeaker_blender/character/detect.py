@@ -16,7 +16,7 @@ import bpy
 import numpy as np
 from mathutils import Vector
 
-from .mapping import Mapping
+from .mapping import Mapping, Place
 from .mouth import Mouth
 from .probe import Part, moving
 
@@ -247,6 +247,26 @@ def _parsed(text: str) -> Mapping | None:
         return Mapping.from_json(text)
     except ValueError:
         return None
+
+
+def stored(obj: Any) -> Mapping | None:
+    """Return the mapping on an object as it was stored, whether its channels are there or not."""
+    return _parsed(notes(obj)[STORED]) if is_mapped(obj) else None
+
+
+def is_there(place: Place) -> bool:
+    """Return whether a channel exists now."""
+    owner = bpy.data.objects.get(place.owner)
+    if owner is None:
+        return False
+    if place.kind == "key":
+        key = owner.data.shape_keys if owner.type == "MESH" else None
+        return key is not None and place.name in key.key_blocks
+    bones = owner.pose.bones if owner.type == "ARMATURE" else {}
+    if place.kind == "bone":
+        return place.name in bones
+    holder = {"": owner, "data": owner.data}.get(place.path) or bones.get(place.path)
+    return holder is not None and place.name in holder
 
 
 def owners(obj: Any) -> list[tuple[str, list[tuple[str, str, str, int]]]]:

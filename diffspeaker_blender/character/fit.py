@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import json
+import zlib
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import bpy
@@ -14,6 +17,8 @@ from .mapping import Mapping
 from .proposal import Proposal, Remark, propose, sentence
 
 REPORT = "diffspeaker.remarks"
+SEEN = "diffspeaker.seen"
+"""On a face: which vertices and shapes its meshes had when it was fitted, and its rows' digest."""
 NEEDS = (
     "it has no face that moves: it would need shape keys that open the mouth, a jaw bone, or a rig "
     "with face controls"
@@ -52,12 +57,30 @@ def fit(obj: Any, *, keep: bool = True) -> tuple[Any, Proposal]:
         raise HeadError(f"{obj.name} cannot speak: {NEEDS}.")
     face = bpy.data.objects[proposal.face.part.name]
     if keep:
+        kept = _choices(meshes)
         detect.forget_all(meshes)
-        detect.store(face, proposal.mapping)
+        detect.store(face, replace(proposal.mapping, **kept))
         detect.store_lips(face, proposal.face.mouth)
+        seen = {"meshes": _look(meshes), "rows": _digest(detect.stored(face))}
+        detect.notes(face, make=True)[SEEN] = json.dumps(seen, ensure_ascii=False)
         remarks = [[one.subject, one.reason, one.missing] for one in proposal.remarks]
         detect.notes(face, make=True)[REPORT] = json.dumps(remarks, ensure_ascii=False)
     return face, proposal
+
+
+def could_speak(obj: Any) -> bool:
+    """Return whether an object has what a face could be moved by; cheap enough for every redraw."""
+    if obj is None or obj.type not in {"MESH", "ARMATURE"}:
+        return False
+    if obj.type == "MESH" and obj.data.shape_keys is not None:
+        return True
+    return detect.armature_of(obj) is not None
+
+
+def _choices(meshes: list[Any]) -> dict[str, Any]:
+    """Return what the user has set on a character that is fitted again."""
+    former = next(filter(None, map(detect.stored, meshes)), None)
+    return {"strengths": former.strengths, "steps": former.steps} if former is not None else {}
 
 
 def _candidates(obj: Any) -> list[Any]:
@@ -75,9 +98,92 @@ def _candidates(obj: Any) -> list[Any]:
 
 
 def ensure(obj: Any) -> Any:
-    """Return the speaking mesh of a character, fitted now where it was not. Raises HeadError."""
+    """Return the speaking mesh of a character, fitted now where need be. Raises HeadError.
+
+    It is fitted again where channels are gone and the mapping is just as it was measured.
+    """
     speaker = detect.speaker_of(obj)
-    return speaker if speaker is not None else fit(obj)[0]
+    if speaker is None:
+        return fit(obj)[0]
+    return fit(speaker)[0] if needs_fitting(speaker) else speaker
+
+
+# -- what became of it --------------------------------------------------------------------------
+
+
+def needs_fitting(face: Any) -> bool:
+    """Return whether channels of a mapping are gone, which nobody changed by hand."""
+    return bool(lost(face)) and not edited(face)
+
+
+def lost(face: Any) -> list[str]:
+    """Return the channels of a face's mapping that are not there any more, by name."""
+    kept, now = detect.stored(face), detect.read_mapping(face)
+    if kept is None or now is None:
+        return []
+    moved = {place.key for place in now.places()}
+    gone = [place.name for place in kept.places() if place.key not in moved]
+    gone += [place.name for place in now.places() if not detect.is_there(place)]
+    return list(dict.fromkeys(gone))
+
+
+def edited(face: Any) -> bool:
+    """Return whether rows were changed by hand or loaded; True where nobody knows."""
+    seen, mapping = _seen(face), detect.stored(face)
+    return mapping is None or seen.get("rows") != _digest(mapping)
+
+
+def changed(face: Any) -> str:
+    """Return what is not as it was when a face was fitted, "" for nothing; cheap to ask."""
+    words: list[str] = []
+    for name, (vertices, keys) in _seen(face).get("meshes", {}).items():
+        mesh = bpy.data.objects.get(name)
+        if mesh is None or mesh.type != "MESH":
+            continue  # renamed, or a copy: its channels are looked for by their own names
+        names = _key_names(mesh)
+        gone, new = set(keys) - set(names), set(names) - set(keys)
+        if len(mesh.data.vertices) != vertices:
+            words.append(f"{name} has other vertices")
+        words += [f"{sorted(gone)[0]} is gone"] if len(gone) == 1 else []
+        words += [f"{len(gone)} shapes are gone"] if len(gone) > 1 else []
+        words += [f"{sorted(new)[0]} is new"] if len(new) == 1 else []
+        words += [f"{len(new)} shapes are new"] if len(new) > 1 else []
+    return ", ".join(dict.fromkeys(words))
+
+
+def _look(meshes: list[Any]) -> dict[str, Any]:
+    return {mesh.name: [len(mesh.data.vertices), _key_names(mesh)] for mesh in meshes}
+
+
+def _key_names(mesh: Any) -> list[str]:
+    return list(mesh.data.shape_keys.key_blocks.keys()) if mesh.data.shape_keys else []
+
+
+def _digest(mapping: Mapping | None) -> int:
+    """Return a number for what a mapping's rows say, on whatever objects."""
+    if mapping is None:
+        return 0
+    rows = [
+        (sorted({place.key for place in row.places}), row.terms, row.offset, row.low, row.high)
+        for row in (*mapping.rows, *mapping.few_rows)
+    ]
+    return zlib.crc32(repr(rows).encode())
+
+
+def _seen(face: Any) -> dict[str, Any]:
+    found = detect.notes(face)
+    return _read(str(found.get(SEEN, "{}"))) if found is not None else {}
+
+
+@lru_cache(64)
+def _read(text: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(text))
+    except (ValueError, TypeError):
+        return {}
+
+
+# -- what is shown ------------------------------------------------------------------------------
 
 
 def remarks_of(obj: Any) -> list[Remark]:

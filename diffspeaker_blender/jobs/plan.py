@@ -173,6 +173,18 @@ def fitted(found: bpy.types.Object) -> bpy.types.Object:
     return face
 
 
+def unfitted(context: bpy.types.Context, name: str = "") -> bpy.types.Object | None:
+    """Return the character that would speak but has to be measured first, else None."""
+    found = fit.find(context, name) if name else chosen_head(context)
+    if found is None:
+        return None
+    face = detect.speaker_of(found)
+    if face is not None:
+        return face if fit.needs_fitting(face) else None
+    known = head.looks_like_head(found) or is_own(found, model_of(context))
+    return None if known else found
+
+
 def chosen_head(context: bpy.types.Context) -> bpy.types.Object | None:
     """Return the head that speaks: the active one, the selected one, the picked one, the only one.
 
@@ -188,7 +200,9 @@ def chosen_head(context: bpy.types.Context) -> bpy.types.Object | None:
             return compare.original(face)  # type: ignore[no-any-return]
     picked: bpy.types.Object | None = choices.settings(context).head
     if picked is not None and picked.name in context.view_layer.objects:
-        return picked
+        face = detect.speaker_of(picked) or (picked if picked.type == "MESH" else None)
+        if face is not None:
+            return face
     every = heads(context)
     only = [obj for obj in every if head.looks_like_head(obj)]
     return next((few[0] for few in (only, every) if len(few) == 1), None)
@@ -339,8 +353,7 @@ def _ready(target: bpy.types.Object, model: model_files.ModelFile | None) -> bpy
 
     Raises HeadError.
     """
-    known = head.looks_like_head(target) or detect.is_mapped(target) or is_own(target, model)
-    if not known:
+    if detect.is_mapped(target) or not (head.looks_like_head(target) or is_own(target, model)):
         target = fit.ensure(target)
     check(target, model)
     return target

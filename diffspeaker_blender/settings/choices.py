@@ -8,6 +8,7 @@ scene.diffspeaker      `settings(context)`
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import bpy
@@ -65,6 +66,8 @@ DETAILS = (
     ("published", "As Published", "Repeat the published implementation step by step"),
     ("corrected", "Corrected", "Use the corrected sampler, which ends on the clean prediction"),
 )
+picked: list[Callable[[Any], None]] = []
+"""Who wants to know of the character that was picked in the panel."""
 _items: dict[str, list[tuple[str, str, str, str, int]]] = {}  # Blender keeps no strings of its own
 
 
@@ -246,8 +249,13 @@ class Choices:
     )
 
 
-def _is_mesh(_settings: object, candidate: bpy.types.Object) -> bool:
-    return candidate.type == "MESH"
+def _is_character(_settings: object, candidate: bpy.types.Object) -> bool:
+    return candidate.type in {"MESH", "ARMATURE"}
+
+
+def _tell(self: Any, _context: object) -> None:
+    for listener in picked:
+        listener(self.head)
 
 
 def _is_speaker(_settings: object, candidate: bpy.types.Object) -> bool:
@@ -278,9 +286,11 @@ class DIFFSPEAKER_PG_settings(Choices, bpy.types.PropertyGroup):
     )
     head: PointerProperty(
         name="Head",
-        description="Head mesh that shall speak; when empty, the active object",
+        description="Head or character that shall speak, by its mesh or armature; when empty, the "
+        "active object. A new character is measured when it is picked",
         type=bpy.types.Object,
-        poll=_is_mesh,
+        poll=_is_character,
+        update=_tell,
     )
     export_format: EnumProperty(
         name="Format",

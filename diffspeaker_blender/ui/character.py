@@ -20,7 +20,7 @@ from bpy.props import (
 from bpy_extras.io_utils import ExportHelper, ImportHelper
 
 from ..animation import channels, mapped
-from ..character import detect, fit
+from ..character import detect, fit, head
 from ..character.mapping import GROUPS, Mapping, parse_terms
 from ..character.poses import LABELS, POSES
 from ..errors import HeadError, LipSyncError
@@ -452,8 +452,16 @@ def draw(layout: Any, context: bpy.types.Context, wrapped: Any) -> None:
         if plan.chosen_head(context) is None:  # the button stands above, where a head is picked
             layout.label(text="Fit to a character first", icon="INFO")
         else:
-            layout.operator("diffspeaker.fit_character", icon="VIEWZOOM")
+            _draw_fit(layout)
         return
+    someone = _someone(context)
+    if fit.could_speak(someone) and detect.speaker_of(someone) is None:
+        known = head.looks_like_head(someone) or plan.is_own(someone, plan.model_of(context))
+        if not known:
+            _draw_fit(layout, someone.name)
+    changed = fit.changed(face)
+    if changed:
+        wrapped(layout, context, f"Changed since it was fitted: {changed}", "ERROR")
     wrapped(layout, context, f"{face.name}: {fit.sentence_of(face)}", "CHECKMARK")
     for remark in fit.remarks_of(face):
         icon = "INFO" if remark.missing else "ERROR"
@@ -466,8 +474,17 @@ def draw(layout: Any, context: bpy.types.Context, wrapped: Any) -> None:
     row.operator_context = "INVOKE_DEFAULT"
     row.operator("diffspeaker.say_test_line", icon="PLAY_SOUND")
     row = layout.row(align=True)
-    row.operator("diffspeaker.fit_character", text="Fit Again", icon="FILE_REFRESH")
+    again = row.operator("diffspeaker.fit_character", text="Fit Again", icon="FILE_REFRESH")
+    again.character = face.name
     row.operator("diffspeaker.forget_character", text="Forget", icon="X")
+
+
+def _draw_fit(layout: Any, name: str = "") -> None:
+    """Draw the button that measures a character: the active object, or the one that is named."""
+    row = layout.row()
+    row.scale_y = 1.4
+    words = f"Fit to {name}" if name else "Fit to This Character"
+    row.operator("diffspeaker.fit_character", text=words, icon="VIEWZOOM").character = name
 
 
 def draw_mapping(layout: Any, context: bpy.types.Context) -> None:

@@ -8,6 +8,8 @@ job and listens for Esc.
 # mypy: disable-error-code="valid-type,no-any-return"
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from ..animation import clips
 from ..character import demo_head, head
 from ..errors import AudioError, LipSyncError
 from ..export import export
-from ..jobs import live, plan, queue, status
+from ..jobs import live, picked, plan, queue, status
 from ..jobs.status import refuse
 from ..paths import absolute
 from ..settings import choices, machine
@@ -70,6 +72,11 @@ class DIFFSPEAKER_OT_generate(Choices, bpy.types.Operator):
 
     def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
         try:
+            machine.require_runtime(plan.model_of(context))
+            new = plan.unfitted(context, self.character or self.head)
+            if new is not None:
+                picked.soon(new, self._once_more())
+                return {"FINISHED"}
             queue.submit(self._tasks(context))
         except LipSyncError as error:
             return refuse(self, error)
@@ -78,6 +85,20 @@ class DIFFSPEAKER_OT_generate(Choices, bpy.types.Operator):
         DIFFSPEAKER_OT_generate._listening = True
         context.window_manager.modal_handler_add(self)
         return {"RUNNING_MODAL"}
+
+    def _once_more(self) -> Callable[[], None]:
+        """Return what asks for just this again, when the character is known."""
+        asked = {
+            name: getattr(self, name)
+            for name in self.properties.keys()  # noqa: SIM118 Blender's own
+            if self.properties.is_property_set(name)
+        }
+
+        def ask() -> None:
+            with contextlib.suppress(RuntimeError):  # refused, and said so
+                bpy.ops.diffspeaker.generate("INVOKE_DEFAULT", **asked)  # type: ignore[attr-defined]
+
+        return ask
 
     def modal(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         """Let every event through; Esc gives the jobs up, unless it is to stop the playback."""

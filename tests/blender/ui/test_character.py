@@ -7,9 +7,10 @@ import bpy
 import pytest
 
 from diffspeaker_blender.animation import clips
-from diffspeaker_blender.character import detect
+from diffspeaker_blender.character import detect, fit
 from diffspeaker_blender.character.mapping import Term, parse_terms
 from tests.blender.character.test_mapped import build, lips_apart, talk, with_bones
+from tests.blender.conftest import pump
 
 
 def value(obj: bpy.types.Object, key: str) -> float:
@@ -129,6 +130,93 @@ def test_a_similar_character_takes_a_mapping_made_by_hand(addon) -> None:
     bpy.context.view_layer.update()
     bpy.ops.diffspeaker.fit_character(character="Dora")
     assert detect.read_mapping(dora).rows[0].terms == detect.read_mapping(anna).rows[0].terms
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """Let things go as they do in a window."""
+    from diffspeaker_blender.jobs import picked
+
+    monkeypatch.setattr(picked, "_watched", lambda: True)
+    monkeypatch.setattr(picked.status, "window", lambda: None)
+    monkeypatch.setattr(picked, "_SEEN", 0.0)
+
+
+def message() -> str:
+    return str(bpy.context.window_manager.diffspeaker.message)
+
+
+def test_a_character_is_fitted_when_it_is_picked(addon, watched) -> None:
+    anna = build()
+    cube = bpy.data.objects.new("Cube", bpy.data.meshes.new("Cube"))
+    settings = bpy.context.scene.diffspeaker
+    settings.head = cube
+    assert not message().startswith("Looking")
+    settings.head = anna
+    assert message() == "Looking at Anna …"
+    assert not detect.is_mapped(anna)
+    pump(lambda: detect.is_mapped(anna))
+    assert message().startswith("Ready to speak")
+    settings.head = None
+    settings.head = anna
+    assert message().startswith("Ready to speak")
+
+
+def test_a_character_is_picked_by_its_armature(addon, watched) -> None:
+    bella = with_bones(0.0, "X")
+    settings = bpy.context.scene.diffspeaker
+    settings.head = bella.parent
+    pump(lambda: detect.is_mapped(bella))
+    assert settings.head == bella
+
+
+def test_what_was_picked_and_cannot_speak_is_said(addon, watched) -> None:
+    anna = build()
+    for block in anna.data.shape_keys.key_blocks[1:]:
+        anna.shape_key_remove(block)
+    bpy.context.scene.diffspeaker.head = anna
+    pump(lambda: not message().startswith("Looking"))
+    assert "it has no face that moves" in message()
+    assert not [name for name in anna.keys() if name.startswith("diffspeaker.")]  # noqa: SIM118
+
+
+def test_a_changed_character_is_noticed_and_fitted_again(addon, line) -> None:
+    """By itself only where channels are gone and nobody worked on the mapping."""
+    anna = build()
+    bpy.ops.diffspeaker.fit_character()
+    assert fit.changed(anna) == ""
+    anna.diffspeaker_strengths.lips = 0.8
+    assert not fit.edited(anna)
+    anna.shape_key_add(name="Sneer", from_mix=False)
+    assert fit.changed(anna) == "Sneer is new"
+    assert not fit.needs_fitting(anna)
+    keys = anna.data.shape_keys.key_blocks
+    keys["mouthPucker"].name = "mouth_pucker"
+    assert fit.changed(anna) == "mouthPucker is gone, 2 shapes are new"
+    assert fit.lost(anna) == ["mouthPucker"]
+    bpy.ops.diffspeaker.generate(audio=str(line), character="Anna")
+    assert fit.changed(anna) == ""
+    assert "mouth_pucker" in {place.name for place in detect.read_mapping(anna).places()}
+    assert detect.read_mapping(anna).strengths == {"lips": pytest.approx(0.8)}
+    bpy.ops.diffspeaker.edit_row(row=0, driven_by="0.77 jawOpen")
+    assert fit.edited(anna)
+    keys["mouth_pucker"].name = "Kiss"
+    bpy.ops.diffspeaker.generate(audio=str(line), character="Anna")
+    assert "Kiss" not in {place.name for place in detect.read_mapping(anna).places()}
+    assert fit.changed(anna) == "mouth_pucker is gone, Kiss is new"
+
+
+def test_a_new_character_is_known_before_it_is_measured(addon) -> None:
+    """So that the panel can say first that it looks at the face."""
+    from diffspeaker_blender.jobs import plan
+
+    anna = build()
+    assert plan.unfitted(bpy.context, "Anna") == anna
+    assert plan.unfitted(bpy.context, "Nobody") is None
+    fit.fit(anna)
+    assert plan.unfitted(bpy.context, "Anna Teeth") is None
+    anna.data.shape_keys.key_blocks["jawOpen"].name = "Gape"
+    assert plan.unfitted(bpy.context, "Anna") == anna
 
 
 def test_forgetting_leaves_nothing(addon) -> None:
