@@ -189,6 +189,7 @@ def chosen_head(context: bpy.types.Context) -> bpy.types.Object | None:
     """Return the head that speaks: the active one, the selected one, the picked one, the only one.
 
     So the panel, the menus and scripts mean the same head, and it is the one that the user sees.
+    Where there is none, an active mesh with shapes or a rig, which is measured before it speaks.
     """
     active = getattr(context, "object", None) or context.view_layer.objects.active
     seen: list[bpy.types.Object | None] = [active, *context.view_layer.objects.selected]
@@ -205,7 +206,10 @@ def chosen_head(context: bpy.types.Context) -> bpy.types.Object | None:
             return face
     every = heads(context)
     only = [obj for obj in every if head.looks_like_head(obj)]
-    return next((few[0] for few in (only, every) if len(few) == 1), None)
+    if len(only) == 1 or len(every) == 1:
+        return (only if len(only) == 1 else every)[0]
+    new = active is not None and active.type == "MESH" and not every and fit.could_speak(active)
+    return active if new else None
 
 
 def speakers(

@@ -17,7 +17,7 @@ import bpy
 from ..animation import clips
 from ..character import detect, fit, head
 from ..errors import Finding
-from ..jobs import live, plan, status
+from ..jobs import live, picked, plan, status
 from ..jobs.status import time_left
 from ..settings import choices, machine
 from ..sound import sources
@@ -72,7 +72,8 @@ class _Main(_Sidebar):
             _draw_no_head(layout)
         _draw_sound(layout, context, settings)
         pressable = _draw_button(layout, context, chosen)
-        if not lacking and (pressable or status.now(context).level != "INFO"):
+        told = pressable or picked.waiting() or status.now(context).level != "INFO"
+        if told and not lacking:
             _draw_message(layout, context)
 
 

@@ -198,3 +198,16 @@ def test_characters_that_people_have(tool, stage, machine, tmp_path):
         assert len(found["clicks"]) <= 8, found
         assert found["pose"] > 0.1, found
         assert found["pose_gone"] < 1e-3, found
+
+
+def test_a_character_that_is_picked(tool, stage, machine, tmp_path):
+    """It is measured when it is picked, said before, undone at once; or when it first speaks."""
+    shared("characters/godette/Godette_vrm1.vrm")
+    told = play(tool, stage, machine, "picking", tmp_path)
+    assert told["looking"].startswith("Looking at ")
+    assert not told["mapped_at_once"]
+    assert told["ready"].startswith("Ready to speak: 5 mouth shapes")
+    assert not told["mapped_after_undo"]
+    assert told["left_on_it"] == []
+    assert told["looking_first"].startswith("Looking at ")
+    assert told["spoken"].startswith("Mouth moved")
