@@ -318,6 +318,12 @@ def written(owner: Any) -> list[str]:
     ]
 
 
+def bones_of(rig: Any) -> set[str]:
+    """Return the paths of an armature's pose bones, and of what they hold, that we animate."""
+    paths = (curve.data_path for bag in bags(rig) for curve in bag.fcurves)
+    return {path.rpartition(".")[0] or path for path in paths if path.startswith("pose.bones")}
+
+
 def set_value(channel: Channel, value: float) -> None:
     """Set a channel to a value by hand, as a test pose does."""
     target, attribute = channel.path, ""

@@ -53,10 +53,14 @@ class ExportReport:
     seconds: float
     """Time it took."""
     remarks: tuple[str, ...] = ()
+    bones: int = 0
+    """Bones that our curves turn and move."""
 
     def sentence(self) -> str:
         """Return "Wrote head.glb (1.2 MB): 48 moving shape keys over 300 frames"."""
-        what = f"{self.shapes} moving shape keys" if self.shapes else "every vertex"
+        counts = ((self.shapes, "moving shape key"), (self.bones, "moving bone"))
+        parts = [f"{count} {word}{'s' * (count > 1)}" for count, word in counts if count]
+        what = " and ".join(parts) or "every vertex"
         return (
             f"Wrote {self.path.name} ({self.size / 1e6:.1f} MB): {what} over {self.frames} frames"
         )
@@ -90,7 +94,7 @@ def export(
     first, last = stand_ins.frame_range(members, scene)
     baked = stand_ins.bake(members, scene, first, last)
     moving = sum(int(one.moving.sum()) for one in baked)
-    turned = any(channels.written(member) for member in members if member.type == "ARMATURE")
+    turned = {name for rig in members if rig.type == "ARMATURE" for name in channels.bones_of(rig)}
     if not moving and not turned:
         raise ExportError(
             f"No shape key of {objects[0].name} moves between frames {first} and {last}.",
@@ -129,9 +133,10 @@ def export(
         tuple(files),
         sum(file.stat().st_size for file in files),
         found["animated"],
-        found["frames"] or last - first + 1,
+        (found["frames"] if found["animated"] or not turned else 0) or last - first + 1,
         time.perf_counter() - began,
         tuple(remarks),
+        len(turned) if kind in ("glb", "gltf", "fbx", "usd") else 0,
     )
 
 
