@@ -114,6 +114,8 @@ def read_part(obj: Any) -> Part:
     size = float(np.linalg.norm(np.ptp(rest, 0))) if len(rest) else 0.0
     free: dict[str, Any] = {}
     empty, driven = [], []
+    masks: dict[str, Any] = {}
+    bases: dict[str, Any] = {}
     held = driven_keys(key)
     for block in () if key is None else key.key_blocks:
         if block == key.reference_key or block.name.startswith(_MODELLING):
@@ -121,10 +123,14 @@ def read_part(obj: Any) -> Part:
         if block.name in held:
             driven.append(block.name)
             continue
-        under = block.relative_key.points
-        offsets = (coordinates(block.points) - coordinates(under)) @ turn
+        under = block.relative_key
+        if under.name not in bases:
+            bases[under.name] = coordinates(under.points)
+        offsets = (coordinates(block.points) - bases[under.name]) @ turn
         if block.vertex_group:
-            offsets = offsets * _mask(obj, block.vertex_group)[:, None]
+            if block.vertex_group not in masks:
+                masks[block.vertex_group] = _mask(obj, block.vertex_group)
+            offsets = offsets * masks[block.vertex_group][:, None]
         if moving(offsets, size):
             free[block.name] = offsets
         else:

@@ -99,7 +99,7 @@ class FewShapes:
         for k, role in enumerate(self.roles):
             if role == "closes":
                 pressed = max(-self.measured[k][0], 1e-6)
-                weights[:, k] = seal * float(np.clip(_PRESS / pressed, 0.4, 1.0))
+                weights[:, k] = seal * float(np.clip(_PRESS / pressed, 0.25, 1.0))
             elif role == "bites":
                 weights[:, k] = tuck * (1 - seal)
         if bites and fitted:

@@ -48,6 +48,7 @@ def fit(obj: Any, *, keep: bool = True) -> tuple[Any, Proposal]:
     meshes = _candidates(obj)
     if not meshes:
         raise HeadError(f"{obj.name} has no mesh.", "Pick the character's face.")
+    _relative(meshes)
     parts = detect.read_parts(meshes)
     rig = detect.armature_of(obj) or next(filter(None, map(detect.armature_of, meshes)), None)
     proposal = propose(parts, declared.read([*meshes, rig] if rig is not None else meshes))
@@ -81,6 +82,18 @@ def _choices(meshes: list[Any]) -> dict[str, Any]:
     """Return what the user has set on a character that is fitted again."""
     former = next(filter(None, map(detect.stored, meshes)), None)
     return {"strengths": former.strengths, "steps": former.steps} if former is not None else {}
+
+
+def _relative(meshes: list[Any]) -> None:
+    """Raise HeadError for shape keys that cannot be mixed."""
+    for mesh in meshes:
+        key = mesh.data.shape_keys
+        if key is not None and not key.use_relative and len(key.key_blocks) > 1:
+            raise HeadError(
+                f"{mesh.name} cannot speak: its shape keys are absolute, one follows the other in "
+                "time.",
+                "Turn on Relative in its Shape Keys panel and fit again.",
+            )
 
 
 def _candidates(obj: Any) -> list[Any]:

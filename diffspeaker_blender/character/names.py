@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
@@ -35,17 +36,36 @@ VISEMES = (
 )
 
 _PREFIX = re.compile(
-    r"^(?:[A-Za-z0-9 ]+__|[^.]*(?:blend|face|facial|head|mesh|shape)[^.]*\.(?=\w{3})|!ex-|\$?ex-"
+    r"^(?:\d{1,3}[_. -]+|[A-Za-z0-9 ]+__"
+    r"|[^.]*(?:blend|face|facial|head|mesh|shape)[^.]*\.(?=\w{3})|!ex-|\$?ex-"
     r"|A\d\d_|T\d\d_|AK_\d\d_"
-    r"|AA_VI_\d\d_|AU_\d\d_|HB_\d\d_|facs_(?:bs|jnt|ctrl)_|eCTRL|PHM|CTRL_expressions_"
+    r"|AA_VI_\d\d_|HB_\d\d_|facs_(?:bs|jnt|ctrl)_|eCTRL|PHM|CTRL_expressions_"
     r"|.*Fcl_(?:MTH_|EYE_|BRW_)|MTH_|vrc\.v_|vrc\.|viseme[_.]|v2/)",
     re.IGNORECASE,
 )
 _SUFFIX = re.compile(r"(?:_div2|_geo(?:_C)?|\.\d\d\d)$", re.IGNORECASE)
-_LEFT = re.compile(r"(?:[_. -]?Left|[_. -]L|(?<=[a-z])L|[_.-]l)$")
-_RIGHT = re.compile(r"(?:[_. -]?Right|[_. -]R|(?<=[a-z])R|[_.-]r)$")
+_LEFT = re.compile(r"(?:[_. -]?Left|[_. -](?i:left)|[_. -]L|(?<=[a-z])L|[_.-]l)$")
+_RIGHT = re.compile(r"(?:[_. -]?Right|[_. -](?i:right)|[_. -]R|(?<=[a-z])R|[_.-]r)$")
+_SIDE_FIRST = re.compile(
+    r"^(?:(?i:(left|lft|lf|l)|right|rgt|rt|r)[_. -]+(?=\w{3})"
+    r"|([Ll]eft|L)(?=[A-Z][a-z])|(?:[Rr]ight|R)(?=[A-Z][a-z]))"
+)
+_SIDE_WITHIN = re.compile(
+    r"(?<=[A-Za-z0-9])(?:[_. -](?:(?i:(left|l)|right|r))(?=[_. -][A-Za-z])|(Left)(?=[A-Z])"
+    r"|Right(?=[A-Z]))"
+)
+_ACTION_UNIT = re.compile(
+    r"^(?:FACS[_ .-]?)?AU[_ .-]?0*(\d{1,2})(?!\d)(?:[_ .-]?([LR])(?![a-z])|(.*))", re.IGNORECASE
+)
+"""FACS: "AU12_L", "au26", "AU_01_InnerBrowRaiser_Right"."""
 _DIRECTIONS = {"jaw", "mouth", "lookat", "head", "tongue", "jawsideways"}
 """Stems whose "left" is where they go, no side."""
+_CUTS = re.compile(r"[_. :|-]+|(?<=[a-z0-9])(?=[A-Z])")
+"""Where a name may be cut: at separators, before a capital."""
+_SHARED = 4
+"""Names that must have a beginning or an end in common, and become known without it."""
+_AFFIXES, _MOST_AFFIXES = 4, 12
+"""Beginnings and ends cut off one after the other; those tried each time, the most frequent."""
 _SHORTEST = 3
 """Letters a name must keep to be compared loosely; shorter ones must match exactly, in a set."""
 _TURNS = re.compile(
@@ -119,13 +139,27 @@ def normalise(name: str) -> str:
         if shorter == bare or not shorter:
             break
         bare = shorter
-    side = ""
+    unit = _ACTION_UNIT.match(bare)
+    if unit:
+        return f"au{unit[1]}" + (
+            _side(unit[3] or "")[1] or {"L": "<", "R": ">"}.get((unit[2] or "").upper(), "")
+        )
+    stem, side = _side(bare)
+    return _letters(stem) + side
+
+
+def _side(name: str) -> tuple[str, str]:
+    """Return a name without its side, and the side: "<" left, ">" right, "" none."""
     for mark, pattern in (("<", _LEFT), (">", _RIGHT)):
-        found = pattern.search(bare)
-        if found and found.start() and _letters(bare[: found.start()]) not in _DIRECTIONS:
-            bare, side = bare[: found.start()], mark
-            break
-    return _letters(bare) + side
+        found = pattern.search(name)
+        if found and found.start() and _letters(name[: found.start()]) not in _DIRECTIONS:
+            return name[: found.start()], mark
+    for pattern in (_SIDE_FIRST, _SIDE_WITHIN):
+        found = pattern.search(name)
+        before, after = (name[: found.start()], name[found.end() :]) if found else ("", "")
+        if found and not before.lower().endswith("look") and _letters(after) not in _DIRECTIONS:
+            return f"{before}_{after}", "<" if found[1] or found[2] else ">"
+    return name, ""
 
 
 def _letters(text: str) -> str:
@@ -137,7 +171,7 @@ def guesses(present: Iterable[str]) -> list[Guess]:
 
     Single letters and other very short names count only where most of their convention is there.
     """
-    exact = {name for name in present if not _TURNS.match(name)}
+    exact = _without_affixes([name for name in present if not _TURNS.match(name)])
     loose: dict[str, list[str]] = {}
     for name in sorted(exact):
         loose.setdefault(normalise(name), []).append(name)
@@ -145,7 +179,74 @@ def guesses(present: Iterable[str]) -> list[Guess]:
     return sorted((one for one in found if one.score > 0), key=lambda one: -one.score)
 
 
-def _guess(convention: Convention, exact: set[str], loose: dict[str, list[str]]) -> Guess:
+Spelt = dict[str, tuple[str, ...]]
+"""A name without what it shares with others → the names as they are."""
+
+
+def _without_affixes(present: Iterable[str]) -> Spelt:
+    """Return names without what many of them begin and end with: "Anna_jawOpen_bs" → "jawOpen".
+
+    What is cut off must make more of them known.
+    """
+    names: Spelt = {name: (name,) for name in present}
+    for _ in range(_AFFIXES):
+        best, chosen = _SHARED - 1, ("", "")
+        for start, end in _affixes(names):
+            cut = [n for n in names if _within(n, start, end)]
+            bare = {name[len(start) : len(name) - len(end)] for name in cut}
+            gain = sum(map(_known, bare)) - sum(map(_known, cut))
+            if gain > best:
+                best, chosen = gain, (start, end)
+        if chosen == ("", ""):
+            break
+        former, names = names, {}
+        for name, old in former.items():
+            inner = slice(len(chosen[0]), len(name) - len(chosen[1]))
+            plain = name[inner] if _within(name, *chosen) else name
+            names[plain] = names.get(plain, ()) + old
+    return names
+
+
+def _within(name: str, start: str, end: str) -> bool:
+    """Return whether a name begins and ends so, with something between."""
+    return len(name) > len(start) + len(end) and name.startswith(start) and name.endswith(end)
+
+
+def _affixes(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return what at least a few names begin and end with, "" too, in all pairs."""
+    starts: Counter[str] = Counter()
+    ends: Counter[str] = Counter()
+    for name in names:
+        for cut in _CUTS.finditer(name):
+            starts[name[: cut.end()]] += 1
+            ends[name[cut.start() :]] += 1
+    often = [
+        ["", *(text for text, count in counts.most_common(_MOST_AFFIXES) if count >= _SHARED)]
+        for counts in (starts, ends)
+    ]
+    return [(start, end) for start in often[0] for end in often[1] if start or end]
+
+
+@lru_cache(8192)
+def _known(name: str) -> bool:
+    plain = normalise(name)
+    return name in _vocabulary() or (len(plain) >= _SHORTEST and plain in _vocabulary())
+
+
+@cache
+def _vocabulary() -> frozenset[str]:
+    """Return every name of every convention, as it is written and made comparable."""
+    known = {
+        name
+        for convention in conventions()
+        for table in (convention.controls, convention.visemes)
+        for names in table.values()
+        for name in names
+    }
+    return frozenset(known | {normalise(name) for name in known})
+
+
+def _guess(convention: Convention, exact: Spelt, loose: dict[str, list[str]]) -> Guess:
     def there(names: tuple[str, ...]) -> tuple[str, ...]:
         hits = [name for name in names if name in exact]
         for name in names:
@@ -168,10 +269,14 @@ def _guess(convention: Convention, exact: set[str], loose: dict[str, list[str]])
         for found, table in ((controls, convention.controls), (visemes, convention.visemes))
         for key, hits in found.items()
     )
+    controls, visemes = (
+        {key: tuple(name for hit in hits for name in exact[hit]) for key, hits in table.items()}
+        for table in (controls, visemes)
+    )
     return Guess(convention, controls, visemes, spelt)
 
 
-def _spelt_otherwise(names: tuple[str, ...], exact: set[str]) -> list[str]:
+def _spelt_otherwise(names: tuple[str, ...], exact: Iterable[str]) -> list[str]:
     """Return short names that differ in case or a prefix only ("AA" for "aa", "Mouth.A")."""
     wanted = {_bare(name) for name in names} - {""}
     return sorted(name for name in exact if _bare(name) in wanted and len(_letters(name)) > 1)

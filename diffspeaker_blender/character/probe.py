@@ -26,6 +26,8 @@ MOVES = 2e-3
 """Share of a mesh's size that a shape must move something by, to be more than empty."""
 ABOVE = 0.85
 """Mouth widths above the lips where the upper face begins."""
+EYES = 1.1
+"""Mouth widths above the lips from which nothing takes part in an opening mouth."""
 OPENS = 0.06
 """Mouth widths that a shape must part the lips by, to be said to open the mouth."""
 _CLEAR = 0.25
@@ -84,6 +86,10 @@ class Reading:
     """Mean motion downwards of what it moves, -1 to 1 of its own size."""
     meshes: tuple[str, ...] = ()
     """Parts that it moves."""
+    at_eyes: float = 0.0
+    """Farthest any vertex at the eyes or above goes, in mouth widths."""
+    strays: tuple[str, ...] = ()
+    """Parts other than the face that it moves high above the mouth, where the face stays."""
 
     @property
     def opening(self) -> float:
@@ -242,32 +248,50 @@ def _strongest(parts: list[Part], tried: set[str]) -> list[str]:
 
 def read_all(parts: Iterable[Part], face: Part, mouth: Mouth) -> dict[str, Reading]:
     """Return the reading of every shape on every part."""
-    parts = list(parts)
+    parts = [face, *(part for part in parts if part is not face)]
+    lips = mouth.frame.local(face.rest[np.r_[mouth.upper, mouth.lower]]).mean(0)
+    where = [(part, (mouth.frame.local(part.rest) - lips) / mouth.width) for part in parts]
     names = dict.fromkeys(name for part in parts for name in part.keys)
-    return {name: read(parts, face, mouth, name) for name in names}
+    return {name: _read(where, mouth, name) for name in names}
 
 
-def read(parts: list[Part], face: Part, mouth: Mouth, name: str) -> Reading:
-    """Return what a shape does on all parts together."""
-    has = [part for part in parts if name in part.keys]
+def _read(where: list[tuple[Part, Floats]], mouth: Mouth, name: str) -> Reading:
+    """Return what a shape does on all parts, the face first; where: (V, 3) from the lips, in mouth
+    widths."""
+    has = [(part, places) for part, places in where if name in part.keys]
+    face = where[0][0]
     offsets = face.keys.get(name)
     marks = mouth.landmarks(offsets) if offsets is not None else np.zeros((8, 3))
-    centre = mouth.frame.local(face.rest[np.r_[mouth.upper, mouth.lower]]).mean(0)
-    shown = [face] if offsets is not None else has
-    where = np.concatenate([mouth.frame.local(part.rest) for part in shown]) - centre
-    moved = np.concatenate([mouth.frame.local(part.keys[name]) for part in shown])
+    pieces = []
+    for part, places in has[:1] if offsets is not None else has:
+        moved = part.keys[name].any(1)
+        pieces.append((places[moved], mouth.frame.local(part.keys[name][moved]) / mouth.width))
+    places, moved = (np.concatenate(rows) for rows in zip(*pieces, strict=True))
     size = np.linalg.norm(moved, axis=1)
     weight = size**2
     total = max(float(weight.sum()), 1e-30)
-    heights = where[:, 1] / mouth.width
-    left, right = weight[where[:, 0] > 0].sum(), weight[where[:, 0] < 0].sum()
+    left, right = weight[places[:, 0] > 0].sum(), weight[places[:, 0] < 0].sum()
+    at_eyes = float(size[places[:, 1] > EYES].max(initial=0.0))
+    others = has[1:] if offsets is not None else []
     return Reading(
         landmarks=marks,
         measures=features(marks),
-        upper_face=float(weight[heights > ABOVE].sum() / total),
-        height=float((weight * heights).sum() / total),
+        upper_face=float(weight[places[:, 1] > ABOVE].sum() / total),
+        height=float((weight * places[:, 1]).sum() / total),
         side=float((left - right) / max(left + right, 1e-30)),
-        reach=float(size.max(initial=0.0) / mouth.width),
+        reach=float(size.max(initial=0.0)),
         down=float(-(size * moved[:, 1]).sum() / total),
-        meshes=tuple(part.name for part in has),
+        meshes=tuple(part.name for part, _ in has),
+        at_eyes=at_eyes,
+        strays=tuple(
+            part.name for part, at in others if _strays(part.keys[name], at, mouth, at_eyes)
+        ),
     )
+
+
+def _strays(offsets: Floats, places: Floats, mouth: Mouth, at_eyes: float) -> bool:
+    """Return whether a part moves high above the mouth, where the face goes at most `at_eyes`."""
+    size = np.linalg.norm(offsets, axis=1) / mouth.width
+    high = places[:, 1] > EYES
+    there, beneath = float(size[high].max(initial=0.0)), float(size[~high].max(initial=0.0))
+    return there > 0.1 + 2 * at_eyes and there >= beneath

@@ -24,7 +24,7 @@ from .declared import BROWS, Bind, Declared
 from .fewshapes import FewShapes, control_features, control_landmarks
 from .mapping import JAW, SEAL, TUCK, Mapping, Place, Row, Term, group_of
 from .mouth import features
-from .probe import OPENS, Face, Part, measure
+from .probe import ABOVE, OPENS, Face, Part, measure
 
 Floats = NDArray[np.float64]
 
@@ -35,6 +35,8 @@ _ENOUGH = 5
 _FEWEST = 2
 """Ready mouths that can speak at all."""
 _FEW = 16
+_EXPRESSION = 0.1
+"""Mouth widths that a shape that opens the mouth may move lids and brows by."""
 _STRAY = 0.5
 """Share of a mouth's motion that may lie in the upper face before it is no mouth."""
 
@@ -136,7 +138,18 @@ class _Builder:
     """Shape that stands for an expression → what it is made of."""
     remarks: list[Remark] = field(default_factory=list)
 
+    expressions: bool = False
+    """Whether whole expressions may speak: only where nothing else does."""
+
     def build(self) -> Proposal:
+        """Return the mapping; whole expressions speak only where nothing else opens the mouth."""
+        proposal = self._build()
+        if proposal.speaks or self.expressions:
+            return proposal
+        lenient = replace(self, remarks=[], expressions=True)._build()
+        return lenient if lenient.speaks else proposal
+
+    def _build(self) -> Proposal:
         chosen = self._controls()
         mouth = [c for c in chosen if c.startswith(MOUTH)]
         guess = max(
@@ -199,6 +212,8 @@ class _Builder:
             return False
         if lips and self._filed_elsewhere(key):
             return False
+        if control == JAW and self._is_expression(key):
+            return False
         if control == JAW and reading.opening < OPENS:
             self._doubt(
                 key,
@@ -252,7 +267,7 @@ class _Builder:
         sums: dict[Place, list[Term]] = {}
         first: dict[Place, str] = {}
         for key, found in terms.items():
-            meshes = self.face.readings[key].meshes
+            meshes = self._meshes(key)
             for mesh, shape, weight in self.made.get(key, [(mesh, key, 1.0) for mesh in meshes]):
                 place = Place("key", mesh, shape)
                 first.setdefault(place, key)
@@ -270,6 +285,14 @@ class _Builder:
             )
             for (_, total), places in rows.items()
         )
+
+    def _meshes(self, key: str) -> list[str]:
+        """Return where a shape is driven: not on a mesh that it moves far from the mouth."""
+        reading = self.face.readings[key]
+        strays = reading.strays if reading.at_lips > 0.02 else ()
+        for name in strays:
+            self._doubt(f"{key} on {name}", "left out: it moves the upper face there")
+        return [name for name in reading.meshes if name not in strays]
 
     # -- a face of controls ---------------------------------------------------------------------
 
@@ -426,12 +449,17 @@ class _Builder:
             if sum(not role for role in roles.values()) >= _FEWEST:
                 return guess.convention.title, roles
         best: tuple[float, str, dict[str, str]] = (0.0, "", {})
+        before = list(self.remarks)
+        said: list[Remark] = []
         for guess in self.found:
+            self.remarks = list(before)
             roles = self._roles(guess)
             open_ones = [key for key, role in roles.items() if not role]
             spread = len(open_ones) + 0.5 * (len(roles) - len(open_ones)) + guess.exact / 100
             if open_ones and spread > best[0]:
                 best = (spread, guess.convention.title, roles)
+                said = self.remarks
+        self.remarks = said or before
         return best[1], best[2]
 
     def _roles(self, guess: naming.Guess) -> dict[str, str]:
@@ -460,11 +488,24 @@ class _Builder:
             return False
         if self._filed_elsewhere(key):
             return False
-        return reading.at_lips > 0.005
+        return reading.at_lips > 0.005 and not self._is_expression(key)
+
+    def _is_expression(self, key: str) -> bool:
+        """Return whether a shape opens the mouth and moves lids or brows with it, as a scream."""
+        reading = self.face.readings[key]
+        if self.expressions or reading.opening < OPENS or reading.at_eyes < _EXPRESSION:
+            return False
+        self._doubt(
+            key,
+            "left out: it is a whole expression, it moves lids or brows by "
+            f"{100 * reading.at_eyes:.0f} % of the mouth's width",
+        )
+        return True
 
     def _unknown(self) -> list[str]:
         """Return shapes of the mouth whatever their names, largest first."""
         keys = [k for k in self._mouths() if self.face.readings[k].opening > -0.1]
+        keys = [k for k in keys if not self._is_expression(k)]
         return sorted(keys, key=lambda key: -self.face.readings[key].at_lips)
 
     def _apart_mouths(self, keys: list[str]) -> list[str]:
@@ -490,18 +531,25 @@ class _Builder:
         return {key: _sides(found) for key, found in terms.items()}
 
     def _blinks(self) -> dict[str, tuple[str, ...]]:
-        """Return shapes that close lids, by motion alone: small, high up, downwards."""
-        found: dict[str, list[tuple[float, str]]] = {"Left": [], "Right": [], "": []}
+        """Return shapes that close lids, by motion alone: high up, downwards, on one side.
+
+        Lids go farthest; of those that go far, brows act higher up than lids.
+        """
+        found: dict[str, list[tuple[float, float, str]]] = {"Left": [], "Right": []}
         for key, r in self.face.readings.items():
-            lid = r.upper_face > 0.9 and r.down > 0.45 and r.at_lips < 0.02
+            lid = r.upper_face > 0.9 and r.down > 0.4 and r.at_lips < 0.02 and abs(r.side) > 0.85
             lid = lid and self.declared.elsewhere(key) != BROWS
-            if lid and self.face.part.name in r.meshes and 0.8 < r.height < 4.0:
-                side = "Left" if r.side > 0.9 else "Right" if r.side < -0.9 else ""
-                found[side].append((r.reach * r.down, key))
-        if found["Left"] and found["Right"]:
-            pair = {"eyeBlink" + side: max(found[side])[1] for side in ("Left", "Right")}
-            return {key: (control,) for control, key in pair.items()}
-        return {}
+            if lid and self.face.part.name in r.meshes and ABOVE < r.height < 10 * ABOVE:
+                found["Left" if r.side > 0 else "Right"].append((r.height, r.reach, key))
+        if not (found["Left"] and found["Right"]):
+            return {}
+        farthest = max(reach for lids in found.values() for _, reach, _ in lids)
+        pair = {}
+        for side, lids in found.items():
+            far = [(height, key) for height, reach, key in lids if reach > 0.7 * farthest]
+            if far:
+                pair["eyeBlink" + side] = min(far)[1]
+        return {key: (control,) for control, key in pair.items()} if len(pair) == 2 else {}
 
     # -- what is missing ------------------------------------------------------------------------
 

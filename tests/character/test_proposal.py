@@ -156,6 +156,47 @@ def test_a_piece_that_slides_over_the_face_is_no_lip() -> None:
     assert found.face.opener == "jawOpen"
 
 
+def test_a_scream_with_the_eyes_shut_is_no_jaw() -> None:
+    """It speaks only where nothing else opens the mouth."""
+    part = face()
+    lids = part.keys["eyeBlinkLeft"] + part.keys["eyeBlinkRight"]
+    vowels = {name: part.keys["mouthFunnel"] * k for k, name in enumerate("aiueo", 1)}
+    scream = {"mouthOpen": 2 * part.keys["jawOpen"] + 9 * lids}
+    with_others = replace(part, keys=scream | vowels | {"a": part.keys["jawOpen"]})
+    found = propose([with_others])
+    assert found is not None
+    assert "mouthOpen" not in {place.name for place in found.mapping.places()}
+    assert "whole expression" in {r.subject: r.reason for r in found.remarks}["mouthOpen"]
+    alone = propose([replace(part, keys=scream)])
+    assert alone is not None
+    assert {place.name for place in alone.mapping.places()} == {"mouthOpen"}
+
+
+def test_hair_with_the_name_of_a_jaw_stays() -> None:
+    part = face()
+    top = part.rest[:, 2] > 0.08
+    hair = part.rest[top] + np.array([0.0, -0.01, 0.0])
+    fall = {"jawOpen": np.tile([0.0, 0.0, -0.03], (len(hair), 1))}
+    found = propose([part, Part("Hair", hair, np.zeros((0, 3), int), fall)])
+    assert found is not None
+    assert {place.owner for place in found.mapping.places()} == {"Face"}
+    assert any(r.subject == "jawOpen on Hair" for r in found.remarks)
+
+
+def test_lids_are_told_from_brows_by_where_they_act() -> None:
+    part = face()
+    x, z = part.rest[:, 0], part.rest[:, 2]
+    keys = dict(enumerate(part.keys.values()))
+    for at in (0.035, -0.035):
+        brow = np.exp(-(((x - at) / 0.015) ** 2 + ((z - 0.1) / 0.01) ** 2))
+        keys[len(keys)] = brow[:, None] * np.array([0.0, 0.0, -0.011])
+    names = list(part.keys)
+    found = propose([replace(part, keys={f"shape {k}": v for k, v in keys.items()})])
+    assert found is not None
+    lids = {row.places[0].name for row in found.mapping.rows}
+    assert lids == {f"shape {names.index('eyeBlink' + side)}" for side in ("Left", "Right")}
+
+
 def test_a_mesh_without_a_mouth_is_no_face() -> None:
     part = face()
     keys = {name: part.keys[name] for name in ("eyeBlinkLeft", "eyeBlinkRight")}

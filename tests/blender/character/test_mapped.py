@@ -94,6 +94,15 @@ def test_a_line_moves_all_meshes_and_shuts_the_lips(addon) -> None:
     assert max(moved) > 0.4
 
 
+def test_absolute_keys_are_refused_with_what_to_do(addon) -> None:
+    anna = build()
+    anna.data.shape_keys.use_relative = False
+    with pytest.raises(HeadError, match="absolute"):
+        fit.fit(anna)
+    anna.data.shape_keys.use_relative = True
+    assert fit.fit(anna)[0] == anna
+
+
 def test_one_action_with_slots_and_never_the_users(addon) -> None:
     anna = build()
     key = anna.data.shape_keys
