@@ -241,7 +241,10 @@ def _line(
     found = _torn(points, sinks, pieces)
     if found is None:
         return None
-    upper, lower = found
+    level = _level(points, sinks, *found)
+    upper, lower = found[0][level], found[1][level]
+    if len(upper) < 3:
+        return None
     middle = (rest[upper] + rest[lower]) / 2
     if _faces(rest, triangles, middle) @ frame.axes[2] < 0:
         frame = Frame(frame.axes * np.array([[-1.0], [1.0], [-1.0]]))
@@ -260,6 +263,18 @@ def _line(
         return None  # the lips pass through each other: this motion shuts a mouth
     gap = _mean(points[upper] - points[lower], along, 0.0)[1] / width
     return Mouth(frame, upper, lower, along, width, float(gap))
+
+
+def _level(points: Floats, sinks: Floats, upper: Integers, lower: Integers) -> Any:
+    """Return which torn pairs lie at the height of those that part most: no lids, no brows."""
+    middle = (points[upper] + points[lower]) / 2
+    weight = (sinks[lower] - sinks[upper]) ** 2
+    order = np.argsort(middle[:, 1])
+    half = int(np.searchsorted(np.cumsum(weight[order]), weight.sum() / 2))
+    aside = np.abs(middle[:, 1] - middle[order[min(half, len(order) - 1)], 1])
+    band = max(float(np.ptp(sinks)), 0.25 * float(np.ptp(middle[:, 0])))
+    near = aside < band
+    return aside < max(0.5 * float(np.ptp(middle[near, 0], axis=0)), 0.25 * band)
 
 
 def _skin_height(points: Floats, triangles: Integers, lip: Integers) -> float:
