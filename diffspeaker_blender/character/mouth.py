@@ -178,9 +178,11 @@ def find_mouth(
         parted, straight = _parting(found, opened)
         if straight < _STRAIGHT:
             continue
-        if best is None or parted > _UPRIGHT * most:
-            best, most = found, parted
-        if straight > 0.8:
+        upside = _upper_moves(found, opened)
+        worth = parted * (0.5 if upside else 1.0)
+        if best is None or worth > _UPRIGHT * most:
+            best, most = found, worth
+        if straight > 0.8 and not upside:
             break
     return best
 
@@ -231,6 +233,12 @@ def _parting(mouth: Mouth, opened: Floats) -> tuple[float, float]:
     return float(upwards.sum()), float(
         upwards.sum() / max(np.linalg.norm(between, axis=1).sum(), 1e-12)
     )
+
+
+def _upper_moves(mouth: Mouth, opened: Floats) -> bool:
+    """Return whether the upper lip does nearly all of the opening: then it is a jaw, upside down."""
+    upper, lower = (np.linalg.norm(opened[lip], axis=1).sum() for lip in (mouth.upper, mouth.lower))
+    return bool(upper > 2 * lower)
 
 
 def _line(

@@ -35,7 +35,7 @@ _ENOUGH = 5
 _FEWEST = 2
 """Ready mouths that can speak at all."""
 _FEW = 16
-_EXPRESSION = 0.1
+_EXPRESSION = 0.125
 """Mouth widths that a shape that opens the mouth may move lids and brows by."""
 _STRAY = 0.5
 """Share of a mouth's motion that may lie in the upper face before it is no mouth."""

@@ -22,6 +22,8 @@ TURNS = {
         [[np.cos(0.5), np.sin(0.5), 0], [-np.sin(0.5), np.cos(0.5), 0], [0, 0, 1]]
     ),
     "lying": np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]),
+    "lying on its face": np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]),
+    "head down": np.diag([-1.0, 1, -1]),
 }
 
 
