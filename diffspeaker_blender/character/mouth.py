@@ -236,7 +236,7 @@ def _parting(mouth: Mouth, opened: Floats) -> tuple[float, float]:
 
 
 def _upper_moves(mouth: Mouth, opened: Floats) -> bool:
-    """Return whether the upper lip does nearly all of the opening: then it is a jaw, upside down."""
+    """Return whether the upper lip goes farther by far: then it is a jaw, upside down."""
     upper, lower = (np.linalg.norm(opened[lip], axis=1).sum() for lip in (mouth.upper, mouth.lower))
     return bool(upper > 2 * lower)
 
