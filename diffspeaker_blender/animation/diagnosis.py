@@ -89,6 +89,10 @@ def fix(obj: Any, name: str, *, scene: Any = None) -> None:
     elif name == "show-object":
         obj.hide_viewport = False
         obj.hide_set(False)
+    elif name == "show-pose":
+        rig = detect.armature_of(obj)
+        if rig is not None:
+            rig.data.pose_position = "POSE"
     else:
         head.fix(obj, name)
     if key is not None:

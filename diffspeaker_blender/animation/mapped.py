@@ -576,6 +576,18 @@ def _hidden(obj: Any) -> list[Finding]:
                 "Show All Shape Keys",
             )
         )
+    rig = detect.armature_of(obj)
+    mapping = detect.read_mapping(obj)
+    bones = mapping is not None and any(place.kind == "bone" for place in mapping.places())
+    if bones and rig is not None and rig.data.pose_position == "REST":
+        found.append(
+            Finding(
+                "rest-position",
+                f"{rig.name} shows its rest position, in which no bone moves.",
+                "show-pose",
+                "Show Pose",
+            )
+        )
     return found
 
 

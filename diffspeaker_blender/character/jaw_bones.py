@@ -211,7 +211,11 @@ def _scaled(bench: Bench, jaw: Jaw, wanted: float | None = None) -> Jaw:
     turn, remarks = _allowed(jaw, turn, opened, ours)
     offsets = bench.moved({jaw.place: turn}, jaw.mesh)[jaw.mesh.name]
     again = find_mouth(
-        jaw.part.rest, offsets, jaw.part.triangles, hints=jaw.part.axes, islands=jaw.part.islands
+        jaw.part.rest,
+        offsets,
+        jaw.part.triangles,
+        islands=jaw.part.islands,
+        frame=jaw.mouth.frame,
     )
     mouth = jaw.mouth if wanted is not None else again or jaw.mouth
     return replace(jaw, turn=turn, mouth=mouth, remarks=remarks)
@@ -245,7 +249,7 @@ def join(bench: Bench, proposal: Proposal) -> Proposal:
     face = proposal.face
     if face is None or any(place.kind != "key" for place in proposal.mapping.places()):
         return proposal
-    if max(reading.opening for reading in face.readings.values()) < _NARROW:
+    if _opens(proposal.mapping, face) < _NARROW:
         return _opens_more(bench, proposal, face)
     return _carries(bench, proposal, face)
 
@@ -256,7 +260,7 @@ def _opens_more(bench: Bench, proposal: Proposal, face: Face) -> Proposal:
     if jaw is None:
         return proposal
     mapping = proposal.mapping
-    shaped = max(reading.opening for reading in face.readings.values())
+    shaped = _opens(mapping, face)
     said = Remark(
         jaw.place.name,
         f"turned as well: the shapes alone open the mouth by {100 * shaped:.0f} % of its width",
@@ -264,9 +268,8 @@ def _opens_more(bench: Bench, proposal: Proposal, face: Face) -> Proposal:
     if mapping.few is not None:
         grown = _as_a_mouth(bench, jaw, mapping, mapping.few)
         return _added(bench, proposal, grown, jaw.place, (said, *jaw.remarks))
-    own = _jaw_opening(mapping, face)
     ours = float(features(control_landmarks()[JAW])[0])
-    jaw = _scaled(bench, jaw, max(ours - own, 0.1))
+    jaw = _scaled(bench, jaw, max(ours - shaped, 0.1))
     row = Row(
         (jaw.place,), (Term(round(jaw.turn, 4), (JAW,), (SEAL,)),), low=-3.2, high=3.2, group="jaw"
     )
@@ -274,8 +277,10 @@ def _opens_more(bench: Bench, proposal: Proposal, face: Face) -> Proposal:
     return _added(bench, proposal, grown, jaw.place, (said, *jaw.remarks))
 
 
-def _jaw_opening(mapping: Mapping, face: Face) -> float:
-    """Return how far the shapes that follow our jaw part the lips (mouth widths)."""
+def _opens(mapping: Mapping, face: Face) -> float:
+    """Return how far the shapes part the lips for our jaw (mouth widths)."""
+    if mapping.few is not None:
+        return max(float(row[0]) for row in mapping.few.measured)
     return sum(
         term.gain * face.readings[row.places[0].name].opening
         for row in mapping.rows
@@ -299,11 +304,14 @@ def _added(
     bench: Bench, proposal: Proposal, mapping: Mapping, place: Place, remarks: tuple[Remark, ...]
 ) -> Proposal:
     bases = mapping.bases | bench.bases([place])
-    return replace(
-        proposal,
-        mapping=replace(mapping, bases=bases),
-        remarks=(*proposal.remarks, *remarks),
-    )
+    moved = bench.moved({place: TURN})
+    carried = {name for name, o in moved.items() if moving(o, size_of(bench.rest[name]))}
+    left = [
+        one
+        for one in proposal.remarks
+        if "does not follow the jaw" not in one.reason or not carried & set(one.subject.split(", "))
+    ]
+    return replace(proposal, mapping=replace(mapping, bases=bases), remarks=(*left, *remarks))
 
 
 def _carries(bench: Bench, proposal: Proposal, face: Face) -> Proposal:
@@ -327,14 +335,14 @@ def _carries(bench: Bench, proposal: Proposal, face: Face) -> Proposal:
         mapping = _without_jaw(mapping)
         reason = "turned instead of the shape that opens the mouth: it moves teeth and skin"
         turn *= float(np.clip(features(control_landmarks()[JAW])[0] / abs(opened * turn), 0.3, 2.0))
-    row = Row((place,), _as_the_shape(proposal.mapping, turn), low=-3.2, high=3.2, group="jaw")
-    remarks = tuple(
-        one for one in proposal.remarks if "what lies inside does not follow" not in one.reason
-    )
+    terms = _as_the_shape(proposal.mapping, turn)
+    if mapping.lips == "gate":
+        terms = tuple(
+            t if SEAL in t.unless else replace(t, unless=(*t.unless, SEAL)) for t in terms
+        )
+    row = Row((place,), terms, low=-3.2, high=3.2, group="jaw")
     grown = replace(mapping, rows=(*mapping.rows, row))
-    return _added(
-        bench, replace(proposal, remarks=remarks), grown, place, (Remark(place.name, reason),)
-    )
+    return _added(bench, proposal, grown, place, (Remark(place.name, reason),))
 
 
 def _left_behind(bench: Bench, proposal: Proposal, space: Space) -> dict[str, Any]:
@@ -426,13 +434,13 @@ def _as_the_shape(mapping: Mapping, turn: float) -> tuple[Term, ...]:
 
 
 def _without_jaw(mapping: Mapping) -> Mapping:
-    """Return a mapping whose shapes leave opening to a bone; what opened is let go of."""
+    """Return a mapping whose shapes leave opening, and shutting what is open, to a bone."""
     rows = []
     for row in mapping.rows:
-        terms = tuple(term for term in row.terms if term.controls != (JAW,))
+        terms = tuple(t for t in row.terms if t.controls not in ((JAW,), (JAW, SEAL)))
         if terms:
             rows.append(replace(row, terms=terms))
-    return replace(mapping, rows=tuple(rows))
+    return replace(mapping, rows=tuple(rows), lips="gate")
 
 
 __all__ = ["Jaw", "find_jaw", "join", "locked"]

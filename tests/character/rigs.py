@@ -384,7 +384,12 @@ def build(skin: Skin, rig: Rig) -> Any:
     turn = Matrix.Rotation(np.pi / 2, 4, "X") if rig.lying else Matrix.Identity(4)
     obj.matrix_world = turn @ Matrix.Scale(rig.scale, 4)
     _add_bones(obj, rig)
-    table = weights(skin, rig)
+    dress(skin, obj, weights(skin, rig))
+    return obj
+
+
+def dress(skin: Skin, obj: Any, table: dict[str, dict[str, Any]]) -> None:
+    """Add the head's meshes without shapes, moved by an armature by mesh → bone → weights (V,)."""
     for part in skin.parts:
         mesh = bpy.data.meshes.new(part.name)
         mesh.from_pydata(part.rest.tolist(), [], np.asarray(part.triangles).tolist())
@@ -399,7 +404,6 @@ def build(skin: Skin, rig: Rig) -> Any:
         one.matrix_parent_inverse = obj.matrix_world.inverted()
     bpy.context.view_layer.objects.active = obj
     bpy.context.view_layer.update()
-    return obj
 
 
 def _add_bones(obj: Any, rig: Rig) -> None:
@@ -490,3 +494,44 @@ def turned(before: Any, after: Any) -> Any:
     angle = np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1)))
     axis = np.array([turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]])
     return axis / max(np.linalg.norm(axis), 1e-12) * angle
+
+
+# -- shapes and a jaw's bone together -----------------------------------------------------------
+
+CONTROLS = {
+    "jawOpen": "Jaw_Open", "mouthClose": "Mouth_Close", "mouthPucker": "Mouth_Pucker",
+    "mouthFunnel": "Mouth_Funnel", "mouthSmileLeft": "Mouth_Smile_L",
+    "mouthSmileRight": "Mouth_Smile_R", "mouthStretchLeft": "Mouth_Stretch_L",
+    "mouthStretchRight": "Mouth_Stretch_R", "mouthLowerDownLeft": "Mouth_Down_Lower_L",
+    "mouthLowerDownRight": "Mouth_Down_Lower_R", "mouthUpperUpLeft": "Mouth_Up_Upper_L",
+    "mouthUpperUpRight": "Mouth_Up_Upper_R", "mouthRollLower": "Mouth_Roll_In_Lower",
+}  # fmt: skip
+VISEMES = {
+    "viseme_aa": "V_Open", "viseme_PP": "V_Explosive", "viseme_FF": "V_Dental_Lip",
+    "viseme_O": "V_Tight_O", "viseme_E": "V_Wide", "viseme_U": "V_Tight",
+    "viseme_CH": "V_Affricate",
+}  # fmt: skip
+
+
+def character_creator(
+    skin: Skin, shapes: dict[str, str], *, share: float = 1.0, skinned: bool = False
+) -> Any:
+    """Add the head as Character Creator has it: shapes move the skin, a bone teeth and tongue.
+
+    share: how much of their opening the shapes have; skinned: the bone moves the skin as well.
+    """
+    bones = _head("CC_Base_Head", "CC_Base_JawRoot")
+    obj = build(skin, Rig(tuple(bones), scale=0.01, lying=True))
+    body = bpy.data.objects["Head"]
+    if not skinned:
+        body.vertex_groups.clear()
+        group = body.vertex_groups.new(name="CC_Base_Head")
+        group.add(list(range(len(body.data.vertices))), 1.0, "REPLACE")
+    body.shape_key_add(name="Basis", from_mix=False)
+    for ours, theirs in shapes.items():
+        opens = ours in ("jawOpen", "mouthClose") or ours.startswith("viseme")
+        offsets = skin.body.keys[ours] * (share if opens else 1.0)
+        block = body.shape_key_add(name=theirs, from_mix=False)
+        block.value = 0.0
+        block.points.foreach_set("co", (skin.body.rest + offsets).astype(np.float32).ravel())
+    return obj
