@@ -6,6 +6,7 @@ Checked in Blender 4.2, 4.5, 5.0 and 5.2: actions have slots since 4.4, and only
 
 from __future__ import annotations
 
+import json
 import re
 import zlib
 from typing import Any
@@ -212,13 +213,24 @@ def clip_strip(key: Any, clip: str) -> Any | None:
     return None
 
 
-def place_strip(key: Any, clip: str, action: Any, first: float, last: float) -> str:
-    """Put the clip's action on our NLA track, in its own time; return the strip's name."""
+def place_strip(
+    key: Any,
+    clip: str,
+    action: Any,
+    first: float,
+    last: float,
+    stands: dict[str, float] | None = None,
+) -> str:
+    """Put the clip's action on our NLA track, in its own time; return the strip's name.
+
+    stands: data path → where a shape key stands beside the strip, if not at 0.
+    """
     strip = clip_strip(key, clip)
     if strip is not None and strip.frame_start == first and strip.frame_end == last:
         return str(strip.name)
     remove_strip(key, clip)
     data = key.animation_data
+    _stand_below(data, stands or {})
     track = next((track for track in data.nla_tracks if _has_room(track, first, last)), None)
     if track is None:
         track = _new_track(data)
@@ -236,15 +248,34 @@ def _new_track(data: Any) -> Any:
     """
     unplayed = bpy.types.ShapeKey.bl_rna.properties["value"].default  # type: ignore[attr-defined]
     if unplayed and data.id_data.id_type == "KEY" and _rest_strip(data) is None:
-        action = bpy.data.actions.new(f"{TRACK} {REST}")
-        action[RESTS] = True
-        action.slots.new(id_type="KEY", name=data.id_data.name)
-        below = data.nla_tracks.new()
-        below.name = REST
-        assign(below.strips.new(REST, 0, action), action)
+        _new_rest(data, {})
     track = data.nla_tracks.new()
     track.name = TRACK
     return track
+
+
+def _stand_below(data: Any, stands: dict[str, float]) -> None:
+    """Let shape keys stand where they stood, where strips of ours that are to come end.
+
+    stands: data path → value. Without that Blender takes a key that no strip plays for 0.
+    """
+    values = {path: value for path, value in stands.items() if abs(value) > 1e-5}
+    rest = _rest_strip(data)
+    if rest is not None:
+        rest.action[RESTS] = json.dumps(values)
+    elif values and data.id_data.id_type == "KEY":
+        _new_rest(data, values)
+
+
+def _new_rest(data: Any, values: dict[str, float]) -> None:
+    """Add the track that holds what our strips above it play, at these values or 0."""
+    action = bpy.data.actions.new(f"{TRACK} {REST}")
+    action[RESTS] = json.dumps(values)
+    if hasattr(action, "slots"):
+        action.slots.new(id_type="KEY", name=data.id_data.name)
+    below = data.nla_tracks.new()
+    below.name = REST
+    assign(below.strips.new(REST, 0, action), action)
 
 
 def _settle_rest(key: Any) -> None:
@@ -262,8 +293,9 @@ def _settle_rest(key: Any) -> None:
     bag = channels(rest.action, slot_of(rest.action, rest))
     assert bag is not None
     bag.fcurves.clear()
+    values = json.loads(rest.action[RESTS]) if isinstance(rest.action[RESTS], str) else {}
     for path in sorted(_played(ours) - _played(strips[:place])):
-        bag.fcurves.new(path).keyframe_points.insert(0, 0.0)
+        bag.fcurves.new(path).keyframe_points.insert(0, values.get(path, 0.0))
     if not ours:
         action = rest.action
         data.nla_tracks.remove(next(t for t in data.nla_tracks if rest in list(t.strips)))

@@ -235,7 +235,8 @@ def _write_owner(
             data.action_slot = slot
     else:
         first, last = (float(edge) for edge in own.frame_range)
-        actions.place_strip(owner, MAPPED, own, first, max(last, first + 1.0))
+        stands = {channel.path: float(keys[0, 1]) for channel, keys in curves if len(keys)}
+        actions.place_strip(owner, MAPPED, own, first, max(last, first + 1.0), stands)
         strip = actions.clip_strip(owner, MAPPED)
         if slot is not None and strip is not None:
             strip.action_slot = slot

@@ -23,15 +23,14 @@ from ..motion.edits import Edits
 from ..motion.motion import Adjustments, Motion, scene_frames
 from ..motion.sparse import Fitter, Wishes
 from ..sound.sources import scene_fps
-from . import actions, channels, edits, kept, mapped_edits, shape_keys, storage, takes
+from . import actions, channels, edits, kept, mapped_edits, resting, shape_keys, storage, takes
 from .channels import Channel
+from .resting import LIFE_MOUTH
 from .storage import Clip, Index
 from .takes import Spoken
 
 EASE_SECONDS = 0.2
 """Time in which the face comes from rest before a line, and returns to it afterwards."""
-LIFE_MOUTH = 42.0
-"""Millimetres between the ends of the line where a life-size mouth's lips part."""
 _STILL = 1e-5
 _TURN = 80.0
 """Millimetres that a jaw moves the lips by in a radian, or a property by at 1, about."""
@@ -186,6 +185,7 @@ def _written(obj: Any, index: Index, clip: str, scene: Any) -> Result:
     first, last = record.span
     moved, findings = (0.0, ()) if record.covered else check(obj, record, scene)
     frames = (int(first), int(last))
+    findings = (*findings, *resting.told(index.held))
     return Result(clip, record, frames, keyframes, moved, findings)
 
 
@@ -266,14 +266,20 @@ def refresh(obj: Any, index: Index, scene: Any) -> int:
         shut = shown[:, names.index(SEAL)] if SEAL in names else np.zeros(len(shown))
         parts.append((record, frames, shut, mapping.evaluate(shown, names, fps)))
     rest = dict(_by_name(mapping, mapping.evaluate(np.zeros((1, len(names))), names)))
+    ours = {*index.keys, *(name for record in index.clips.values() for name in record.keys)}
+    held = resting.held(obj, mapping, index.held, ours) if parts else {}
+    rest |= {channel.name: value for channel, value in held.items()}
     keyed: dict[Channel, list[Any]] = {}
     for record, frames, shut, found in parts:
         curves = channels.curves_of(found, mapping.bases, mapping.groups())
+        curves += [(channel, np.zeros(len(frames))) for channel in held]
         layer = storage.get_edits(_own(obj), record.take)
         curves = mapped_edits.over(record, layer, frames, fps, curves)
         times = edits.seconds(record, np.asarray(frames, np.float64), fps)
         pinned = layer.pinned(tuple(channel.name for channel, _ in curves), times)
-        for channel, keys in _line_keys(obj, record, frames, (shut, pinned), curves):
+        spoken = dict(_line_keys(obj, record, frames, (shut, pinned), curves))
+        still = np.array([[frame, 0.0, 0.0] for frame in (frames[0], frames[-1])])
+        for channel, keys in {**dict.fromkeys(held, still), **spoken}.items():
             keyed.setdefault(channel, []).append(_eased(record, keys, rest[channel.name]))
     curves = _worth([(channel, _joined(keys)) for channel, keys in keyed.items()], rest)
     shown = [c for c in index.clips.values() if not c.covered and c.natural is not None]
@@ -281,8 +287,8 @@ def refresh(obj: Any, index: Index, scene: Any) -> int:
     curves += _kept_alone(mapping, theirs, {channel.name for channel, _ in curves})
     nla = any(record.nla for record in index.clips.values())
     were = {name for owner in owners_of(mapping) for name in channels.written(owner)}
-    ours = {*index.keys, *(name for record in index.clips.values() for name in record.keys)}
     owners = owners_of(mapping)
+    owners += [key for key in [obj.data.shape_keys] if key is not None and key not in owners]
     written = channels.write(
         curves, name=obj.name, nla=nla, former=owners, ours=ours, theirs=theirs
     )
@@ -293,6 +299,8 @@ def refresh(obj: Any, index: Index, scene: Any) -> int:
         record.action = written[0] if written else ""
         record.keys = [channel.name for channel, _ in curves]
     mapped_edits.remember(obj, index, owners)
+    resting.release(obj, mapping, index.held, held)
+    index.held = {channel.name: value for channel, value in held.items()}
     _to_rest(mapping, index, rest, were - {channel.name for channel, _ in curves})
     return sum(len(keys) for _, keys in curves)
 
@@ -507,6 +515,7 @@ def check(obj: Any, record: Clip, scene: Any) -> tuple[float, tuple[Finding, ...
         )
     if motion is None or lips is None:
         return 0.0, tuple(findings)
+    findings += resting.rivals(obj, require(obj), record.span, set(record.keys))
     shown, frames = controls_at(motion, record, scene_fps(scene))
     jaw = shown[:, motion.names.index("jawOpen")] if "jawOpen" in motion.names else shown.max(1)
     shut = shown[:, motion.names.index(SEAL)] if SEAL in motion.names else np.zeros(len(shown))

@@ -155,6 +155,9 @@ class Index:
     """Channel of a mapped character → least and most of its slider before lines widened it, and
     since."""
 
+    held: dict[str, float] = field(default_factory=dict)
+    """Channel of a mapped character that rests in its lines → where it stands without them."""
+
     def users(self, name: str, besides: str | None = None) -> list[str]:
         """Return the clips that drive a shape key."""
         return [c for c, clip in self.clips.items() if c != besides and name in clip.keys]
@@ -180,8 +183,7 @@ def read(key: Any | None) -> Index:
     try:
         found = json.loads(key[name])
         clips = {name: _clip(clip) for name, clip in found["clips"].items()}
-        kept, sliders = found.get("kept", {}), found.get("sliders", {})
-        return Index(clips, found["keys"], found["made_basis"], found["numbers"], kept, sliders)
+        return Index(**_known(Index, found) | {"clips": clips})
     except (ValueError, TypeError, KeyError):  # written by a version with another layout
         return Index()
 

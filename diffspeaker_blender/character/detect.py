@@ -24,7 +24,7 @@ STORED = "diffspeaker.mapping"
 LIPS = "diffspeaker.lips"
 OF = "diffspeaker.of"
 """On a text: the overridden object whose mapping and lines it keeps."""
-_MODELLING = ("$md-", "$fa-", "$ra-", "$no-", "$bs-", "$cp-", "$ma-")
+MODELLING = ("$md-", "$fa-", "$ra-", "$no-", "$bs-", "$cp-", "$ma-")
 """Prefixes of MakeHuman's modelling keys, which shape a person and are not to be driven."""
 _NEAR = 0.25
 """Share of the face's size within which loose meshes without a parent belong to it."""
@@ -118,7 +118,7 @@ def read_part(obj: Any) -> Part:
     bases: dict[str, Any] = {}
     held = driven_keys(key)
     for block in () if key is None else key.key_blocks:
-        if block == key.reference_key or block.name.startswith(_MODELLING):
+        if block == key.reference_key or block.name.startswith(MODELLING):
             continue
         if block.name in held:
             driven.append(block.name)
@@ -129,7 +129,7 @@ def read_part(obj: Any) -> Part:
         offsets = (coordinates(block.points) - bases[under.name]) @ turn
         if block.vertex_group:
             if block.vertex_group not in masks:
-                masks[block.vertex_group] = _mask(obj, block.vertex_group)
+                masks[block.vertex_group] = mask(obj, block.vertex_group)
             offsets = offsets * masks[block.vertex_group][:, None]
         if moving(offsets, size):
             free[block.name] = offsets
@@ -154,7 +154,7 @@ def triangles(mesh: Any) -> Any:
     return flat.reshape(-1, 3)
 
 
-def _mask(obj: Any, name: str) -> Any:
+def mask(obj: Any, name: str) -> Any:
     """Return a vertex group's weights (V,)."""
     weights = np.zeros(len(obj.data.vertices))
     group = obj.vertex_groups.get(name)
@@ -305,12 +305,14 @@ def store(obj: Any, mapping: Mapping) -> None:
 
 def store_lips(obj: Any, mouth: Mouth) -> None:
     """Keep where the lips are, to measure what they do later."""
+    up = np.linalg.inv(np.array(obj.matrix_world, np.float64)[:3, :3]) @ mouth.frame.axes[1]
     notes(obj, make=True)[LIPS] = json.dumps(
         {
             "upper": mouth.upper.tolist(),
             "lower": mouth.lower.tolist(),
             "along": np.round(mouth.along, 4).tolist(),
             "width": mouth.width,
+            "up": (up / max(float(np.linalg.norm(up)), 1e-12)).tolist(),
         }
     )
 
@@ -330,7 +332,8 @@ def forget_all(objects: Iterable[Any]) -> None:
 
 
 def lips_of(obj: Any) -> dict[str, Any] | None:
-    """Return the stored lips: "upper", "lower" (vertex numbers), "along", "width" (world)."""
+    """Return the stored lips: "upper", "lower" (vertex numbers), "along", "width" (world), "up"
+    (a direction in the mesh's own space)."""
     try:
         found = notes(obj)
         return dict(json.loads(found[LIPS])) if found is not None and LIPS in found else None

@@ -81,7 +81,9 @@ def could_speak(obj: Any) -> bool:
 def _choices(meshes: list[Any]) -> dict[str, Any]:
     """Return what the user has set on a character that is fitted again."""
     former = next(filter(None, map(detect.stored, meshes)), None)
-    return {"strengths": former.strengths, "steps": former.steps} if former is not None else {}
+    if former is None:
+        return {}
+    return {"strengths": former.strengths, "steps": former.steps, "hold": former.hold}
 
 
 def _relative(meshes: list[Any]) -> None:

@@ -37,6 +37,8 @@ VERSION = 1
 SEAL, TUCK, JAW = "mouthClose", "lipTuck", "jawOpen"
 _FIRM = 1.05
 """The seal is complete a little before the control is, or a twentieth of the jaw stays open."""
+NONE, PARTING, ALL = "none", "parting", "all"
+"""Which shapes of the mouth rest while a line is spoken that no row drives."""
 GROUPS = ("jaw", "lips", "tongue", "lids", "brows", "eyes", "cheeks")
 """Whose strength can be set apart."""
 
@@ -136,6 +138,8 @@ class Mapping:
     """Group → factor; 1 where it is not named."""
     bases: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     """Bone → how it stood when the mapping was made: "rotation" (w, x, y, z), "location"."""
+    hold: str = PARTING
+    """Which other shapes of the mouth are kept at rest: NONE, those PARTING the lips, or ALL."""
     steps: int = 0
     """Hold each pose for so many frames at least (2: "on twos"); 0 or 1 moves on every frame."""
 

@@ -21,7 +21,7 @@ from bpy_extras.io_utils import ExportHelper, ImportHelper
 
 from ..animation import channels, mapped
 from ..character import detect, fit, head
-from ..character.mapping import GROUPS, Mapping, parse_terms
+from ..character.mapping import GROUPS, PARTING, Mapping, parse_terms
 from ..character.poses import LABELS, POSES
 from ..errors import HeadError, LipSyncError
 from ..jobs import plan, status
@@ -34,6 +34,11 @@ POSED = "diffspeaker.posed"
 SAMPLE = "vivian.flac"
 
 _POSE_ITEMS = [(name, LABELS[name], f"Show the face for {LABELS[name]}") for name in POSES]
+_HOLDS = [
+    ("PARTING", "That Part the Lips", "Those that would keep the lips apart at p, b and m"),
+    ("ALL", "All of the Mouth", "Smiles and frowns, too"),
+    ("NONE", "None", "Leave everything as it stands"),
+]
 _filling: list[str] = []
 
 
@@ -368,7 +373,8 @@ def _strengthen(self: Any, context: bpy.types.Context) -> None:
     chosen = {name: getattr(self, name) for name in GROUPS}
     chosen = {name: value for name, value in chosen.items() if abs(value - 1.0) > 1e-4}
     mapped.note(face, context.scene)
-    detect.store(face, replace(mapping, strengths=chosen, steps=self.steps))
+    hold = self.hold.lower()
+    detect.store(face, replace(mapping, strengths=chosen, steps=self.steps, hold=hold))
     mapped.replay(face, context.scene)
     shown = posed(face)
     if shown:
@@ -409,6 +415,15 @@ class DIFFSPEAKER_PG_strengths(bpy.types.PropertyGroup):
         update=_strengthen,
         override={"LIBRARY_OVERRIDABLE"},
     )
+    hold: EnumProperty(
+        name="Rest Others",
+        description="Shapes of the mouth that no line drives and that stand away from rest: which "
+        "of them go to rest while a line is spoken, and back afterwards",
+        items=_HOLDS,
+        default=PARTING.upper(),
+        update=_strengthen,
+        override={"LIBRARY_OVERRIDABLE"},
+    )
 
 
 def show_strengths(face: bpy.types.Object) -> None:
@@ -422,6 +437,7 @@ def show_strengths(face: bpy.types.Object) -> None:
         for name in GROUPS:
             setattr(shown, name, mapping.strengths.get(name, 1.0))
         shown.steps = max(mapping.steps, 1)
+        shown.hold = mapping.hold.upper()
     finally:
         _filling.remove(face.name)
 
@@ -497,6 +513,7 @@ def draw_mapping(layout: Any, context: bpy.types.Context) -> None:
     for group in GROUPS:
         _draw_group(layout, face, mapping, group)
     layout.prop(face.diffspeaker_strengths, "steps")
+    layout.prop(face.diffspeaker_strengths, "hold")
     row = layout.row(align=True)
     row.operator("diffspeaker.load_mapping", icon="IMPORT", text="Load")
     row.operator("diffspeaker.save_mapping", icon="EXPORT", text="Save")
