@@ -154,11 +154,14 @@ def find_head(context: bpy.types.Context, name: str = "") -> bpy.types.Object:
             raise HeadError(f"There is no object called “{name}”.", "Check the head's name.")
         return fitted(found)
     found = chosen_head(context)
-    if found is None:
+    if found is not None:
+        return found
+    new = _new_rig(context)
+    if new is None:
         raise HeadError(
             "There is no head in this scene.", "Pick your head mesh, or add the demo head."
         )
-    return found
+    return fitted(new)
 
 
 def fitted(found: bpy.types.Object) -> bpy.types.Object:
@@ -176,6 +179,7 @@ def fitted(found: bpy.types.Object) -> bpy.types.Object:
 def unfitted(context: bpy.types.Context, name: str = "") -> bpy.types.Object | None:
     """Return the character that would speak but has to be measured first, else None."""
     found = fit.find(context, name) if name else chosen_head(context)
+    found = found if found is not None or name else _new_rig(context)
     if found is None:
         return None
     face = detect.speaker_of(found)
@@ -183,6 +187,13 @@ def unfitted(context: bpy.types.Context, name: str = "") -> bpy.types.Object | N
         return face if fit.needs_fitting(face) else None
     known = head.looks_like_head(found) or is_own(found, model_of(context))
     return None if known else found
+
+
+def _new_rig(context: bpy.types.Context) -> bpy.types.Object | None:
+    """Return the active rig, as an import leaves it, of a character that nobody has fitted."""
+    active = getattr(context, "object", None) or context.view_layer.objects.active
+    rig = active if active is not None and active.type == "ARMATURE" else None
+    return rig if rig is not None and detect.members(rig) else None
 
 
 def chosen_head(context: bpy.types.Context) -> bpy.types.Object | None:

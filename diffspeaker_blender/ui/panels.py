@@ -197,7 +197,7 @@ def why_not(
     """Return why nothing can be generated now ("" when all is ready) and what a button can mend."""
     if machine.lacking(plan.model_of(context)):
         return "Something is missing, see above", None
-    if chosen is None:
+    if chosen is None and plan.unfitted(context) is None:
         return "Pick a head, or add the demo head", None
     settings = choices.settings(context)
     if settings.source == "STRIPS" and not sources.selected_strips(context):
@@ -206,7 +206,7 @@ def why_not(
         return "Choose a sound file", None
     if settings.source == "SPEAKER" and settings.speaker is None:
         return "Pick a Speaker object", None
-    return _refusal(chosen, plan.model_of(context))
+    return ("", None) if chosen is None else _refusal(chosen, plan.model_of(context))
 
 
 def _refusal(chosen: bpy.types.Object, model: ModelFile | None) -> tuple[str, Finding | None]:

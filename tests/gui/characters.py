@@ -41,29 +41,24 @@ def speak(name, path, clicks):
     yield from drive.open_tab()
     yield 0.5
     shot(f"{name}_1_before")
-    with inside("VIEW_3D", "UI"):
-        bpy.ops.diffspeaker.fit_character("INVOKE_DEFAULT", True)
-    look_at(speaker())
-    yield 1.0
-    shot(f"{name}_2_fitted")
     yield from browse(bpy.ops.diffspeaker.choose_sound, STAGE / "line.wav")
-    yield from until(lambda: not status().busy and status().message, 240)
+    yield from until(lambda: status().message.startswith("Mouth"), 240)
     found["seconds"] = round(time.monotonic() - began, 1)
     found["clicks"] = [
         *clicks,
         "open the tab",
-        "Fit",
         "Choose Sound and Generate",
         "the sound's file",
     ]
     found["message"] = f"{status().message} {status().hint}".strip()
     face = bpy.context.scene.diffspeaker.head or speaker()
     found["face"] = face.name
+    look_at(face)
     widths = [apart(face, frame) for frame in range(1, 60)]
     found["open"] = round(max(widths), 3)
     bpy.context.scene.frame_set(1 + widths.index(max(widths)))
     yield 1.0
-    shot(f"{name}_3_speaks")
+    shot(f"{name}_2_speaks")
     yield from look_at_panels(name)
     yield from undo(found, face.name)
     yield from press_poses(name, found, found["face"])
@@ -119,10 +114,10 @@ def look_at_panels(name):
     """Open Character and Mapping alone and look at them, from top to bottom."""
     with only("character", "mapping"):
         yield 0.7
-        yield from scrolled(f"{name}_4_mapping", 3)
+        yield from scrolled(f"{name}_3_mapping", 3)
     with only("face_shapes"):
         yield 0.7
-        yield from scrolled(f"{name}_5_face_shapes", 1)
+        yield from scrolled(f"{name}_4_face_shapes", 1)
 
 
 class only:
@@ -187,7 +182,7 @@ def press_poses(name, found, face_name):
     with inside("VIEW_3D", "UI"):
         bpy.ops.diffspeaker.test_pose("INVOKE_DEFAULT", True, pose="AH")
     yield 0.7
-    shot(f"{name}_6_ah")
+    shot(f"{name}_5_ah")
     found["pose"] = gap(face) - rest
     with inside("VIEW_3D", "UI"):
         bpy.ops.diffspeaker.test_pose("INVOKE_DEFAULT", True, pose="AH")

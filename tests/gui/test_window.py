@@ -139,7 +139,7 @@ def test_the_whole_story(tool, stage, machine, tmp_path):
     assert told["jaw_reopened"] == pytest.approx(told["jaw"], abs=1e-3)
     assert not told["timer_left"]
     assert told["stalls"]["worst_work_ms"] < 100  # writing a line with its correctives' drivers
-    assert told["click_work_ms"] < 50
+    assert told["click_work_ms"] < (50 if tool[2] == "5.2" else 250)  # of a Blender without aud
     assert not _workers_left()
 
 
@@ -195,7 +195,7 @@ def test_characters_that_people_have(tool, stage, machine, tmp_path):
         assert found["message"].startswith("Mouth moved"), found
         assert found["open"] > 0.2, found
         assert found["undone"] < 0.01, found
-        assert len(found["clicks"]) <= 8, found
+        assert len(found["clicks"]) <= 7, found
         assert found["pose"] > 0.1, found
         assert found["pose_gone"] < 1e-3, found
 

@@ -128,7 +128,7 @@ def test_lips_move_in_the_file_as_they_do_here(
 def test_every_mesh_of_a_gltf_file_has_its_names_and_its_weights(
     addon: Any, tmp_path: Path
 ) -> None:
-    """As an engine reads it: target names on each mesh, and a weights channel for each that moves."""
+    """As an engine reads it: target names on each mesh, weights for each that moves."""
     pygltflib = pytest.importorskip("pygltflib")
     face = bring("mpfb-head/mpfb-arkit-oculus.glb")
     speak_twice(face)
