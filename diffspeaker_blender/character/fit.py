@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import zlib
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import bpy
@@ -26,15 +28,103 @@ NEEDS = (
 
 
 def find(context: bpy.types.Context, name: str = "") -> Any | None:
-    """Return an object of the character that is meant: by its name, or the active one."""
-    if name:
-        found = bpy.data.objects.get(name)
-        collection = bpy.data.collections.get(name)
-        if found is None and collection is not None:
-            pool = [o for o in collection.all_objects if o.type in {"ARMATURE", "MESH"}]
-            found = next((o for o in pool if detect.speaker_of(o)), pool[0] if pool else None)
+    """Return an object of the character that is meant: by its name, or the active one.
+
+    A name may be a mesh's, an armature's, an empty's, a collection's, or that of data they bear; of
+    linked characters their override is meant. Raises HeadError where a name means several.
+    """
+    if not name:
+        return getattr(context, "object", None) or context.view_layer.objects.active
+    found = _local(bpy.data.objects, name)
+    if found is not None and found.type == "EMPTY" and found.instance_collection is not None:
+        return _instanced(found)
+    if found is not None:
+        return _overridden(found)
+    group = _local(bpy.data.collections, name)
+    if group is not None:
+        return _of_collection(group)
+    bearers = (o for o in bpy.data.objects if o.data is not None and o.data.name == name)
+    return next((o for o in bearers if o.type in {"MESH", "ARMATURE"}), None)
+
+
+def named(context: bpy.types.Context, name: str) -> Any:
+    """Return the object that a name means. Raises HeadError that tells the nearest names."""
+    found = find(context, name)
+    if found is not None:
         return found
-    return getattr(context, "object", None) or context.view_layer.objects.active
+    known = [o.name for o in bpy.data.objects if could_speak(o)]
+    known += [group.name for group in bpy.data.collections if group.objects]
+    plain = {one.lower(): one for one in dict.fromkeys(known)}
+    near = [plain[one] for one in difflib.get_close_matches(name.lower(), plain, 3, 0.5)]
+    hint = "Check the name."
+    if near:
+        hint = f"Did you mean {' or '.join(f'“{one}”' for one in near)}?"
+    elif known:
+        hint = f"This file has {', '.join(list(plain.values())[:5])}."
+    raise HeadError(f"There is no object called “{name}”.", hint)
+
+
+def _local(pool: Any, name: str) -> Any | None:
+    """Return a datablock by name, this file's own before linked ones."""
+    return pool.get((name, None)) or pool.get(name)
+
+
+def _overridden(obj: Any) -> Any:
+    """Return the override of a linked object, or the object where there is none."""
+    if obj.library is None:
+        return obj
+    return next((o for o in bpy.data.objects if _reference(o) == obj), obj)
+
+
+def _reference(obj: Any) -> Any | None:
+    return obj.override_library.reference if obj.override_library is not None else None
+
+
+def _instanced(holder: Any) -> Any | None:
+    """Return who is in the collection that an empty shows. Raises HeadError where nobody can be."""
+    group = holder.instance_collection
+    found = _of_collection(group)
+    if found is None or _overridden(found).library is not None:
+        return found
+    found = _overridden(found)
+    if any(found.name in scene.objects for scene in bpy.data.scenes):
+        return found
+    raise HeadError(
+        f"{holder.name} shows the collection “{group.name}”, whose objects are in no scene.",
+        "Link the collection itself into the scene, or use Object > Apply > Make Instances Real.",
+    )
+
+
+def _of_collection(group: Any) -> Any | None:
+    """Return who is in a collection: the one that was fitted, else the richest in shapes or bones.
+
+    Raises HeadError where several were fitted.
+    """
+    pool = [o for o in group.all_objects if o.type in {"ARMATURE", "MESH"}]
+    if not any(detect.speaker_of(o) for o in pool):
+        pool = [_overridden(o) for o in pool]
+    faces = list(dict.fromkeys(filter(None, map(detect.speaker_of, pool))))
+    if len(faces) > 1:
+        some = ", ".join(sorted(face.name for face in faces))
+        raise HeadError(f"“{group.name}” holds several characters: {some}.", "Name one of them.")
+    return faces[0] if faces else max(pool, key=_riches, default=None)
+
+
+def _riches(obj: Any) -> tuple[int, int]:
+    """Return how much a character could be moved by: shapes before bones."""
+    if obj.type == "ARMATURE":
+        return 0, len(obj.data.bones)
+    return len(_key_names(obj)), 0
+
+
+def _own(obj: Any) -> None:
+    """Raise HeadError for a linked object that nothing can be kept or animated on."""
+    if obj.library is not None:
+        raise HeadError(
+            f"{obj.name} is linked from {Path(obj.library.filepath).name}, so it cannot be "
+            "animated here.",
+            "Make a library override of the character (Object > Library Override > Make).",
+        )
 
 
 def fit(obj: Any, *, keep: bool = True) -> tuple[Any, Proposal]:
@@ -44,6 +134,7 @@ def fit(obj: Any, *, keep: bool = True) -> tuple[Any, Proposal]:
     """
     if obj is None or obj.type not in {"MESH", "ARMATURE", "EMPTY"}:
         raise HeadError("No character is picked.", "Pick its mesh or its armature.")
+    _own(obj)
     bpy.context.view_layer.update()
     meshes = _candidates(obj)
     if not meshes:
@@ -56,7 +147,8 @@ def fit(obj: Any, *, keep: bool = True) -> tuple[Any, Proposal]:
         proposal = bones.complete(rig, meshes, parts, proposal)
     if proposal is None or proposal.face is None or not proposal.speaks:
         raise HeadError(f"{obj.name} cannot speak: {NEEDS}.")
-    face = bpy.data.objects[proposal.face.part.name]
+    face = next(mesh for mesh in meshes if mesh.name == proposal.face.part.name)
+    _own(face)
     if keep:
         kept = _choices(meshes)
         detect.forget_all(meshes)

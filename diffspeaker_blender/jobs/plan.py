@@ -149,10 +149,7 @@ def find_head(context: bpy.types.Context, name: str = "") -> bpy.types.Object:
     Raises HeadError.
     """
     if name:
-        found = fit.find(context, name)
-        if found is None:
-            raise HeadError(f"There is no object called “{name}”.", "Check the head's name.")
-        return fitted(found)
+        return fitted(fit.named(context, name))
     found = chosen_head(context)
     if found is not None:
         return found

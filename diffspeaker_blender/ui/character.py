@@ -19,7 +19,7 @@ from bpy.props import (
 )
 from bpy_extras.io_utils import ExportHelper, ImportHelper
 
-from ..animation import channels, mapped
+from ..animation import channels, mapped, resting, storage
 from ..character import detect, fit, head
 from ..character.mapping import GROUPS, PARTING, Mapping, parse_terms
 from ..character.poses import LABELS, POSES
@@ -78,7 +78,7 @@ class DIFFSPEAKER_OT_fit_character(bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> set[str]:
         try:
             if self.character:
-                someone = fit.find(context, self.character)
+                someone = fit.named(context, self.character)
             else:
                 someone = _someone(context) or choices.settings(context).head
             former = detect.speaker_of(someone) if someone is not None else None
@@ -323,6 +323,8 @@ def pose(face: Any, name: str) -> None:
     wanted = POSES[name]
     values = [list(wanted.values())]
     found = channels.curves_of(mapping.evaluate(values, list(wanted)), mapping.bases)
+    ours = set(storage.read(storage.holder(face)).keys)
+    found += [(channel, [0.0]) for channel in resting.held(face, mapping, {}, ours)]
     before = {channel.name: channels.value_of(channel) for channel, _ in found}
     for channel, curve in found:
         channels.set_value(channel, float(curve[0]))
@@ -347,6 +349,7 @@ def back(face: Any) -> None:
     for channel, _ in channels.curves_of(still, mapping.bases):
         if channel.name in before:
             channels.set_value(channel, before[channel.name])
+    resting.release(face, mapping, before, ())
     _tag(mapping)
 
 

@@ -9,8 +9,10 @@ import pytest
 from diffspeaker_blender.animation import clips
 from diffspeaker_blender.character import detect, fit
 from diffspeaker_blender.character.mapping import Term, parse_terms
-from tests.blender.character.test_mapped import build, lips_apart, talk, with_bones
+from diffspeaker_blender.jobs import plan
+from tests.blender.character.test_mapped import add_key, build, lips_apart, talk, with_bones
 from tests.blender.conftest import pump
+from tests.character.faces import face
 
 
 def value(obj: bpy.types.Object, key: str) -> float:
@@ -26,17 +28,87 @@ def test_fit_says_what_was_found(addon) -> None:
     assert "lips seal, no tongue" in said
 
 
+def in_collection(name: str, *objects: bpy.types.Object) -> bpy.types.Collection:
+    group = bpy.data.collections.new(name)
+    bpy.context.scene.collection.children.link(group)
+    for obj in objects:
+        group.objects.link(obj)
+    return group
+
+
 def test_a_character_is_named_by_any_of_its_objects(addon) -> None:
     bella = with_bones(0.0, "X")
     bpy.ops.diffspeaker.fit_character(character="Rig")
     assert detect.is_mapped(bella)
     assert detect.speaker_of(bella.parent) == bella
-    group = bpy.data.collections.new("Cast")
-    bpy.context.scene.collection.children.link(group)
-    group.objects.link(bella)
+    in_collection("Cast", bella)
     bpy.ops.diffspeaker.fit_character(character="Cast")
-    with pytest.raises(RuntimeError, match="No character"):
-        bpy.ops.diffspeaker.fit_character(character="Nobody")
+    bella.data.name = "Her Mesh"
+    assert fit.find(bpy.context, "Her Mesh") == bella
+
+
+def test_a_wrong_name_is_answered_with_the_nearest(addon, line) -> None:
+    build()
+    with pytest.raises(RuntimeError, match=r"no object called “Ana”\. Did you mean “Anna”"):
+        bpy.ops.diffspeaker.generate(audio=str(line), character="Ana")
+    with pytest.raises(RuntimeError, match="This file has Anna"):
+        bpy.ops.diffspeaker.fit_character(character="Zoltán")
+
+
+def test_a_script_names_an_empty_a_collection_or_an_instance(addon, line) -> None:
+    anna = build()
+    root = bpy.data.objects.new("Model", None)
+    bpy.context.scene.collection.objects.link(root)
+    anna.parent = root
+    group = in_collection("Her Things", anna, bpy.data.objects["Anna Teeth"])
+    shown = bpy.data.objects.new("Shown", None)
+    shown.instance_type, shown.instance_collection = "COLLECTION", group
+    bpy.context.scene.collection.objects.link(shown)
+    for name in ("Model", "Her Things", "Shown", "Anna Teeth"):
+        bpy.ops.diffspeaker.forget_character() if detect.is_mapped(anna) else None
+        bpy.ops.diffspeaker.generate(audio=str(line), character=name)
+        assert detect.is_mapped(anna)
+        assert len(clips.clips(anna)) == 1
+    for obj in (anna, bpy.data.objects["Anna Teeth"]):
+        bpy.context.scene.collection.objects.unlink(obj)
+    bpy.context.scene.collection.children.unlink(group)
+    with pytest.raises(RuntimeError, match="whose objects are in no scene"):
+        bpy.ops.diffspeaker.generate(audio=str(line), character="Shown")
+
+
+def test_a_collection_of_two_characters_is_ambiguous(addon, line) -> None:
+    anna, bella = build(), build("Bella")
+    for obj in (bella, bpy.data.objects["Bella Teeth"]):
+        obj.location.x = 3.0
+    bpy.context.view_layer.update()
+    fit.fit(anna)
+    fit.fit(bella)
+    in_collection("Cast", anna, bella)
+    with pytest.raises(RuntimeError, match=r"several characters: Anna, Bella\. Name one"):
+        bpy.ops.diffspeaker.generate(audio=str(line), character="Cast")
+
+
+def test_a_linked_character_without_an_override_is_refused(addon, line, tmp_path) -> None:
+    """It is told before any work; with an override its name means that."""
+    group = in_collection("Cast", build(), bpy.data.objects["Anna Teeth"])
+    bpy.data.libraries.write(str(tmp_path / "library.blend"), {group})
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    with bpy.data.libraries.load(str(tmp_path / "library.blend"), link=True) as (_, wanted):
+        wanted.collections = ["Cast"]
+    linked = bpy.data.collections["Cast"]
+    shown = bpy.data.objects.new("Shown", None)
+    shown.instance_type, shown.instance_collection = "COLLECTION", linked
+    bpy.context.scene.collection.objects.link(shown)
+    for name in ("Anna", "Cast", "Shown"):
+        with pytest.raises(RuntimeError, match=r"linked from library.blend.*Library Override"):
+            bpy.ops.diffspeaker.generate(audio=str(line), character=name)
+    linked.override_hierarchy_create(
+        bpy.context.scene, bpy.context.view_layer, reference=shown, do_fully_editable=True
+    )
+    for name in ("Anna", "Cast"):
+        assert fit.find(bpy.context, name).override_library is not None
+    bpy.ops.diffspeaker.generate(audio=str(line), character="Anna")
+    assert clips.clips(plan.find_head(bpy.context, "Anna")) == ("line one",)
 
 
 def test_a_test_pose_goes_back(addon) -> None:
@@ -56,6 +128,20 @@ def test_a_test_pose_goes_back(addon) -> None:
     assert value(anna, "eyeBlinkLeft") == pytest.approx(1.0)
     bpy.ops.diffspeaker.test_pose(pose="BLINK")
     assert lips_apart(anna, 1) == pytest.approx(rest)
+
+
+def test_a_test_pose_shows_what_a_line_would(addon) -> None:
+    """A shape left standing that keeps the lips apart rests in a pose, too, and comes back."""
+    anna = build()
+    bpy.ops.diffspeaker.fit_character()
+    shut = lips_apart(anna, 1)
+    add_key(anna, "Yawn", face().keys["jawOpen"])
+    anna.data.shape_keys.key_blocks["Yawn"].value = 0.3
+    bpy.ops.diffspeaker.test_pose(pose="M")
+    assert lips_apart(anna, 1) == pytest.approx(shut, abs=1e-4)
+    bpy.ops.diffspeaker.test_pose(pose="AH")
+    bpy.ops.diffspeaker.test_pose(pose="AH")
+    assert value(anna, "Yawn") == pytest.approx(0.3)
 
 
 def test_a_bone_goes_back_to_where_it_stood(addon) -> None:
@@ -208,8 +294,6 @@ def test_a_changed_character_is_noticed_and_fitted_again(addon, line) -> None:
 
 def test_a_new_character_is_known_before_it_is_measured(addon) -> None:
     """So that the panel can say first that it looks at the face."""
-    from diffspeaker_blender.jobs import plan
-
     anna = build()
     assert plan.unfitted(bpy.context, "Anna") == anna
     assert plan.unfitted(bpy.context, "Nobody") is None
