@@ -222,10 +222,10 @@ def replay(obj: Any, scene: Any) -> None:
 
 def _note(obj: Any, index: Index, mapping: Mapping, scene: Any) -> None:
     """Note in the index every key that the user set or changed on curves of ours."""
-    owners = owners_of(mapping)
+    owners = _animated(obj, mapping)
     actions.unshare(*owners)
     mapped_edits.keep(obj, index, owners, scene_fps(scene))
-    rests = dict(_by_name(mapping, mapping.evaluate(np.zeros((1, 0)), ())))
+    rests = dict(_by_name(mapping, mapping.evaluate(np.zeros((1, 0)), ()))) | index.held
     curves = {n: c for n, c in mapped_edits.curves_of(owners).items() if n in rests}
     kept.note(index, curves, kept.places(index.clips.values()), rests)
 
@@ -284,11 +284,10 @@ def refresh(obj: Any, index: Index, scene: Any) -> int:
     curves = _worth([(channel, _joined(keys)) for channel, keys in keyed.items()], rest)
     shown = [c for c in index.clips.values() if not c.covered and c.natural is not None]
     theirs = kept.free(index, [(c.span[0], c.span[1], c.ease) for c in shown])
-    curves += _kept_alone(mapping, theirs, {channel.name for channel, _ in curves})
+    owners = _animated(obj, mapping)
+    curves += _kept_alone(mapping, owners, theirs, {channel.name for channel, _ in curves})
     nla = any(record.nla for record in index.clips.values())
-    were = {name for owner in owners_of(mapping) for name in channels.written(owner)}
-    owners = owners_of(mapping)
-    owners += [key for key in [obj.data.shape_keys] if key is not None and key not in owners]
+    were = {name for owner in owners for name in channels.written(owner)}
     written = channels.write(
         curves, name=obj.name, nla=nla, former=owners, ours=ours, theirs=theirs
     )
@@ -459,11 +458,22 @@ def _worth(curves: list[tuple[Channel, Any]], rest: dict[str, float]) -> list[tu
 
 
 def _kept_alone(
-    mapping: Mapping, theirs: dict[str, kept.Rows], written: set[str]
+    mapping: Mapping, owners: list[Any], theirs: dict[str, kept.Rows], written: set[str]
 ) -> list[tuple[Channel, Any]]:
     """Return channels without a key of ours, on which the user has set some."""
-    alone = [c for c in _channels(mapping) if c.name in theirs.keys() - written]
+    every = {channel.name: channel for channel in _channels(mapping)}
+    for owner in owners:
+        for curve in (curve for bag in channels.bags(owner) for curve in bag.fcurves):
+            channel = Channel(owner, curve.data_path, curve.array_index)
+            every.setdefault(channel.name, channel)
+    alone = [every[name] for name in theirs if name in every and name not in written]
     return [(channel, np.empty((0, 3))) for channel in alone]
+
+
+def _animated(obj: Any, mapping: Mapping) -> list[Any]:
+    """Return every datablock that lines of a face may animate: also shapes that rest meanwhile."""
+    own = obj.data.shape_keys
+    return list(dict.fromkeys([*owners_of(mapping), *([] if own is None else [own])]))
 
 
 def owners_of(mapping: Mapping) -> list[Any]:

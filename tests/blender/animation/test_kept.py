@@ -211,3 +211,24 @@ def test_keys_under_a_line_are_told(addon: Any, line: Any, kind: str) -> None:
     told = [found.message for found in queue.last().findings]
     wanted = f"{actions.plain_name(name)}, frames 200 to 210, lie under this line now"
     assert any(wanted in one for one in told), told
+
+
+def test_keys_on_a_shape_that_rests_meanwhile_stay(addon: Any) -> None:
+    from tests.blender.animation import test_resting
+
+    obj = test_resting.anna()
+    clips.apply_motion(obj, talk(), clip="one", start_frame=1)
+
+    def yawn() -> Any:
+        found = (c for bag in channels.bags(obj.data.shape_keys) for c in bag.fcurves)
+        return next((c for c in found if actions.key_in(c.data_path) == "Yawn"), None)
+
+    set_keys(yawn(), THEIRS)
+    clips.apply_motion(obj, talk(), clip="two", start_frame=200)
+    assert has(yawn(), THEIRS)
+    clips.apply_motion(obj, talk(30), clip="three", start_frame=95)
+    assert not has(yawn(), {110.0: 0.8})
+    clips.remove_motion(obj, "three")
+    assert has(yawn(), THEIRS)
+    clips.remove_motion(obj)
+    assert has(yawn(), THEIRS)
