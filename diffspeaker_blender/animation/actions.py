@@ -30,7 +30,7 @@ _CHANNEL = re.compile(r"[A-Z]+\|.*?\|((?:key_blocks|pose\.bones|)\[.*)\|\d+$")
 LINEAR = 1
 """Blender's number for linear interpolation in `foreach_set`."""
 
-BEZIER = 2
+CONSTANT, BEZIER = 0, 2
 ALIGNED = 3  # both handles on one line, as they were put
 COLUMNS = (
     ("co", 2),
@@ -101,7 +101,10 @@ def unshare(*owners: Any) -> None:
     mine = [pair for owner in owners for pair in our_actions(owner)]
     if all(action.users <= sum(a == action for a, _ in mine) for action, _ in mine):
         return
-    every = [*bpy.data.shape_keys, *bpy.data.objects, *bpy.data.armatures]
+    trees = [one.node_tree for one in bpy.data.materials if one.node_tree is not None]
+    drawings = getattr(bpy.data, "grease_pencils_v3", bpy.data.grease_pencils)
+    every: list[Any] = [*bpy.data.shape_keys, *bpy.data.objects, *bpy.data.armatures]
+    every += [*trees, *drawings]
     others = [one.animation_data for one in every if one not in owners and one.animation_data]
     used = {action.name for data in others for action in _actions_in(data)}
     twins: dict[str, Any] = {}
@@ -445,7 +448,10 @@ def _rest_keys(
 
 
 def columns_of(keys: NDArray[np.float32], others: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-    """Return Blender's columns of keys (n, 3) that will stand between other keys' frames."""
+    """Return Blender's columns of keys (n, 3) that will stand between other keys' frames.
+
+    A slope of infinity holds the value until the next key.
+    """
     frames, count = keys[:, 0].astype(np.float64), len(keys)
     every = np.sort(np.concatenate([frames, others]))
     place = np.searchsorted(every, frames)
@@ -457,6 +463,7 @@ def columns_of(keys: NDArray[np.float32], others: NDArray[np.float32]) -> dict[s
     left = np.stack([frames - back, keys[:, 1] - slope * back], 1)
     right = np.stack([frames + ahead, keys[:, 1] + slope * ahead], 1)
     kind = np.where(bent & to_next, BEZIER, LINEAR)
+    kind = np.where(np.isinf(keys[:, 2]), CONSTANT, kind)
     return {
         "co": keys[:, :2],
         "interpolation": kind.astype(np.int32)[:, None],

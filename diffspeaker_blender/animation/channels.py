@@ -16,7 +16,8 @@ import bpy
 import numpy as np
 from mathutils import Euler, Quaternion
 
-from ..character.mapping import Place
+from ..character import detect
+from ..character.mapping import DRAWN, Place
 from ..errors import HeadError
 from ..motion.groups import GROUPS, OTHER
 from . import actions, kept
@@ -50,7 +51,20 @@ class Channel:
     @property
     def name(self) -> str:
         """Return a name for records: it survives undo and another file."""
-        return f"{self.owner.id_type}|{self.owner.name}|{self.path}|{self.index}"
+        return f"{self.owner.id_type}|{name_of(self.owner)}|{self.path}|{self.index}"
+
+    @property
+    def jumps(self) -> bool:
+        """Return whether it chooses a drawing: nothing lies between two of its values."""
+        return self.group == DRAWN
+
+
+def name_of(owner: Any) -> str:
+    """Return a datablock's name, of a material's nodes the material's: they all share one name."""
+    if owner.id_type == "NODETREE" and owner.is_embedded_data:
+        users = (m.name for m in bpy.data.materials if m.node_tree == owner)
+        return str(next(users, owner.name))
+    return str(owner.name)
 
 
 Bases = Mapping[str, Mapping[str, Sequence[float]]]
@@ -75,10 +89,10 @@ def curves_of(
             if key is not None and place.name in key.key_blocks:
                 group = groups.get(place, "")
                 curves.append((Channel(key, actions.path_of(place.name), 0, group), values))
-        elif place.kind == "property":
-            channel = property_channel(owner, place)
-            if channel is not None:
-                curves.append((channel, values))
+        elif place.kind in ("property", "setting", "shown"):
+            where = detect.setting(owner, place)
+            if where is not None:
+                curves.append((Channel(*where, 0, groups.get(place, "")), values))
         elif owner.type == "ARMATURE" and place.name in owner.pose.bones:
             turned.setdefault((place.owner, place.name, place.path), {})[place.index] = values
     for (name, bone, path), axes in turned.items():
@@ -86,20 +100,6 @@ def curves_of(
         base = bases.get(bone) or stand(rig.pose.bones[bone])
         curves += _bone_curves(rig, bone, path, axes, base)
     return curves
-
-
-def property_channel(owner: Any, place: Place) -> Channel | None:
-    """Return where a custom property is animated, None when it is not there."""
-    escaped = bpy.utils.escape_identifier(place.name)
-    if place.path == "data":
-        return Channel(owner.data, f'["{escaped}"]') if place.name in owner.data else None
-    if place.path:
-        bone = owner.pose.bones.get(place.path) if owner.type == "ARMATURE" else None
-        if bone is None or place.name not in bone:
-            return None
-        held = bpy.utils.escape_identifier(place.path)
-        return Channel(owner, f'pose.bones["{held}"]["{escaped}"]')
-    return Channel(owner, f'["{escaped}"]') if place.name in owner else None
 
 
 def _bone_curves(
@@ -336,12 +336,12 @@ def set_value(channel: Channel, value: float) -> None:
         holder[held] = kind(value) if kind in (int, bool) else float(value)
         return
     target, _, attribute = channel.path.rpartition(".")
-    holder = channel.owner.path_resolve(target)
+    holder = channel.owner.path_resolve(target) if target else channel.owner
     found = getattr(holder, attribute)
     if hasattr(found, "__len__"):
         found[channel.index] = value
     else:
-        setattr(holder, attribute, value)
+        setattr(holder, attribute, type(found)(round(value)) if isinstance(found, int) else value)
 
 
 def value_of(channel: Channel) -> float:

@@ -264,7 +264,8 @@ def refresh(obj: Any, index: Index, scene: Any) -> int:
         names = motion.names
         shown, frames = controls_at(motion, record, fps)
         shut = shown[:, names.index(SEAL)] if SEAL in names else np.zeros(len(shown))
-        parts.append((record, frames, shut, mapping.evaluate(shown, names, fps)))
+        first = float(frames[0]) if len(frames) else 1.0
+        parts.append((record, frames, shut, mapping.evaluate(shown, names, fps, first)))
     rest = dict(_by_name(mapping, mapping.evaluate(np.zeros((1, len(names))), names)))
     ours = {*index.keys, *(name for record in index.clips.values() for name in record.keys)}
     held = resting.held(obj, mapping, index.held, ours) if parts else {}
@@ -280,7 +281,8 @@ def refresh(obj: Any, index: Index, scene: Any) -> int:
         spoken = dict(_line_keys(obj, record, frames, (shut, pinned), curves))
         still = np.array([[frame, 0.0, 0.0] for frame in (frames[0], frames[-1])])
         for channel, keys in {**dict.fromkeys(held, still), **spoken}.items():
-            keyed.setdefault(channel, []).append(_eased(record, keys, rest[channel.name]))
+            around = _jumped if channel.jumps else _eased
+            keyed.setdefault(channel, []).append(around(record, keys, rest[channel.name]))
     curves = _worth([(channel, _joined(keys)) for channel, keys in keyed.items()], rest)
     shown = [c for c in index.clips.values() if not c.covered and c.natural is not None]
     theirs = kept.free(index, [(c.span[0], c.span[1], c.ease) for c in shown])
@@ -360,6 +362,12 @@ def _line_keys(
     held: how shut the lips are (F,), and where a channel bears a key set by hand (F, C).
     """
     shut, pinned = held
+    jumps = [k for k, (channel, _) in enumerate(curves) if channel.jumps]
+    if jumps:  # keys stand where another drawing begins, whatever the tolerance
+        smooth = [k for k in range(len(curves)) if k not in jumps]
+        rest = (shut, pinned[:, smooth]), [curves[k] for k in smooth]
+        found = [(curves[k][0], _steps(frames, curves[k][1])) for k in jumps]
+        return found + (_line_keys(obj, record, frames, *rest) if smooth else [])
     table = np.stack([values for _, values in curves], 1).astype(np.float64)
     if record.tolerance <= 0 or len(frames) < 3:
         straight = np.full(len(frames), np.nan)
@@ -421,6 +429,22 @@ def _eased(record: Clip, keys: Any, rest: float) -> Any:
     return np.concatenate([ends[:1], keys, ends[1:]])
 
 
+def _steps(frames: Any, values: Any) -> Any:
+    """Return keys (n, 3) that hold: one where each new value begins, and at both ends."""
+    starts = np.r_[True, np.abs(np.diff(values)) > _STILL]
+    starts[-1] = True
+    return np.stack([frames, values, np.full(len(frames), np.inf)], 1)[starts]
+
+
+def _jumped(record: Clip, keys: Any, rest: float) -> Any:
+    """Return a line's keys (n, 3) that hold, with those at rest before it and right after it."""
+    ends = np.array([
+        [keys[0, 0] - record.ease, rest, np.inf],
+        [keys[-1, 0] + 1, rest, np.inf],
+    ])  # fmt: skip
+    return np.concatenate([ends[:1], keys, ends[1:]])
+
+
 def _joined(parts: list[Any]) -> Any:
     """Return the keys of several lines on one channel, without rest keys inside a neighbour."""
     spans = [(keys[1, 0], keys[-2, 0]) for keys in parts]
@@ -440,6 +464,8 @@ def _without_flat(keys: Any) -> Any:
     if len(keys) < 3:
         return keys
     level = np.abs(np.diff(keys[:, 1])) < _STILL
+    if np.isinf(keys[:, 2]).all():
+        return keys[np.r_[True, ~level]]
     level &= ~(np.abs(np.nan_to_num(keys[1:, 2])) > 1e-4) & ~(
         np.abs(np.nan_to_num(keys[:-1, 2])) > 1e-4
     )
@@ -452,7 +478,7 @@ def _worth(curves: list[tuple[Channel, Any]], rest: dict[str, float]) -> list[tu
     moving = {
         (channel.owner, channel.path)
         for channel, keys in curves
-        if np.abs(keys[:, 1] - rest[channel.name]).max() > _STILL
+        if channel.jumps or np.abs(keys[:, 1] - rest[channel.name]).max() > _STILL
     }
     return [pair for pair in curves if (pair[0].owner, pair[0].path) in moving]
 
@@ -483,8 +509,10 @@ def owners_of(mapping: Mapping) -> list[Any]:
         obj = bpy.data.objects.get(name)
         if obj is not None:
             keys = obj.data.shape_keys if obj.type == "MESH" else None
-            found += [obj, *([keys] if keys is not None else [obj.data])]
-    return found
+            found += [obj, *([keys] if keys is not None else [obj.data] if obj.data else [])]
+    drawn = [(place, 0.0) for row in mapping.drawn_rows for place in row.places]
+    found += [channel.owner for channel, _ in channels.curves_of(drawn, mapping.bases)]
+    return list(dict.fromkeys(found))
 
 
 def _to_rest(mapping: Mapping, index: Index, rest: dict[str, float], left: set[str]) -> None:

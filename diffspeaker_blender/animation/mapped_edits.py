@@ -56,7 +56,9 @@ def layer_of(obj: Any, record: Clip, found: dict[str, Any], fps: float) -> Edits
     for column, (name, keys) in enumerate(was.items()):
         curve = found.get(name)
         now = [curve.evaluate(frame) for frame in frames] if curve is not None else 0.0
-        values[:, column] = (now - edits.evaluate(keys, frames)) / strength
+        jumps = len(keys) > 0 and bool(np.all(keys[:, 6] == edits.CONSTANT))
+        change = now - edits.evaluate(keys, frames)
+        values[:, column] = change if jumps else change / strength
         pins += [(name, second) for second in _set(record, keys, read(curve, *record.span), fps)]
     times = seconds(record, frames, fps)
     return layer.plus(Edits(times, tuple(was), values, tuple(pins)))
@@ -66,12 +68,18 @@ def over(record: Clip, layer: Edits, frames: Any, fps: float, curves: list[Any])
     """Return channels and their values (F,) with a line's hand edits on top."""
     if not layer:
         return curves
-    shown = layer.at(seconds(record, np.asarray(frames, np.float64), fps)) * strength_of(record)
+    times = seconds(record, np.asarray(frames, np.float64), fps)
+    shown = layer.at(times) * strength_of(record)
     places = {name: column for column, name in enumerate(layer.names)}
-    return [
-        (channel, values + shown[:, places[channel.name]] if channel.name in places else values)
-        for channel, values in curves
-    ]
+    changed = []
+    for channel, values in curves:
+        column = places.get(channel.name)
+        if column is not None and channel.jumps:  # another drawing is neither more nor less
+            values = values + layer.held(times)[:, column]
+        elif column is not None:
+            values = values + shown[:, column]
+        changed.append((channel, values))
+    return changed
 
 
 def remember(obj: Any, index: Index, owners: Iterable[Any]) -> None:

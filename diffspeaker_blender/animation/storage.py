@@ -165,9 +165,9 @@ class Index:
 
 def holder(obj: Any) -> Any | None:
     """Return what keeps the lines of an object: a mapped character itself, else its shape keys."""
-    if obj is None or obj.type != "MESH":
-        return None
-    return detect.notes(obj) if detect.is_mapped(obj) else obj.data.shape_keys
+    if detect.is_mapped(obj):
+        return detect.notes(obj)
+    return obj.data.shape_keys if obj is not None and obj.type == "MESH" else None
 
 
 def _index_name(key: Any | None) -> str:

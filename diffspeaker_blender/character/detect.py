@@ -8,6 +8,7 @@ it along.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
@@ -26,6 +27,9 @@ OF = "diffspeaker.of"
 """On a text: the overridden object whose mapping and lines it keeps."""
 MODELLING = ("$md-", "$fa-", "$ra-", "$no-", "$bs-", "$cp-", "$ma-")
 """Prefixes of MakeHuman's modelling keys, which shape a person and are not to be driven."""
+_NOBODY = {"CAMERA", "LIGHT", "LIGHT_PROBE", "SPEAKER"}
+"""Kinds of objects that no one takes for a character."""
+_NUMBER = re.compile(r"\.\d+$")
 _NEAR = 0.25
 """Share of the face's size within which loose meshes without a parent belong to it."""
 
@@ -65,6 +69,24 @@ def members(obj: Any) -> list[Any]:
             found += [o for o in pool if o.parent is None and o != obj and _close(obj, o)]
     ordered = ([obj] if obj.type == "MESH" else []) + found
     return list(dict.fromkeys(o for o in ordered if len(o.data.vertices)))
+
+
+def company(obj: Any) -> list[Any]:
+    """Return all objects of a character, meshes or not, the object itself first.
+
+    Of an object that stands alone, what lies in its collections: drawings are often kept so.
+    """
+    rig, root = armature_of(obj), _root(obj)
+    pool = [o for o in _scene_objects(obj) if o.type not in _NOBODY]
+    found = [o for o in pool if (armature_of(o) == rig if rig is not None else _root(o) == root)]
+    if len(found) < 2:
+        found = [o for c in obj.users_collection for o in c.objects if o.type not in _NOBODY]
+    return list(dict.fromkeys([obj, *([rig] if rig is not None else []), *found]))
+
+
+def stem(name: str) -> str:
+    """Return a name without the number that Blender gives to copies: "Mouth.001" → "Mouth"."""
+    return _NUMBER.sub("", name)
 
 
 def _scene_objects(obj: Any) -> list[Any]:
@@ -186,7 +208,7 @@ def notes(obj: Any, *, make: bool = False) -> Any:
 
     What is added to a library override is gone after saving, so that it is kept beside it.
     """
-    if obj is None or obj.type != "MESH":
+    if obj is None or obj.type in _NOBODY:
         return None
     if obj.override_library is None:
         return obj
@@ -207,17 +229,20 @@ def _has_mapping(obj: Any) -> bool:
 
 
 def speaker_of(obj: Any) -> Any | None:
-    """Return the mesh with the mapping of the character that an object is of, or None."""
+    """Return the object with the mapping of the character that an object is of, or None.
+
+    It is the mesh with the lips; of drawn mouths, what chooses the drawing.
+    """
     if obj is None:
         return None
     if _has_mapping(obj):
         return obj
-    if obj.type not in {"MESH", "ARMATURE", "EMPTY"}:
+    if obj.type in _NOBODY:
         return None
     rig = armature_of(obj)
     root = _root(obj)
     for other in _scene_objects(obj):
-        if other.type == "MESH" and _has_mapping(other):
+        if _has_mapping(other):
             same_rig = rig is not None and armature_of(other) == rig
             if same_rig or (rig is None and (_root(other) == root or obj in members(other))):
                 return other
@@ -242,9 +267,12 @@ def read_mapping(obj: Any) -> Mapping | None:
     rig = armature_of(obj)
     own = {obj.name} if rig is None else {obj.name, rig.name}
     names = {place.owner for place in found.places()}
-    if names & own and all(name in bpy.data.objects for name in names):
-        return found
-    return found.moved_to(owners(obj))
+    if all(name in bpy.data.objects for name in names):
+        drawn = [place for row in found.drawn_rows for place in row.places]
+        near = {o.name for o in company(obj)} if drawn and not names & own else own
+        if names & near:
+            return found
+    return found.moved_to(owners(obj, found))
 
 
 @lru_cache(64)
@@ -268,15 +296,18 @@ def is_there(place: Place) -> bool:
     if place.kind == "key":
         key = owner.data.shape_keys if owner.type == "MESH" else None
         return key is not None and place.name in key.key_blocks
-    bones = owner.pose.bones if owner.type == "ARMATURE" else {}
     if place.kind == "bone":
-        return place.name in bones
-    holder = {"": owner, "data": owner.data}.get(place.path) or bones.get(place.path)
-    return holder is not None and place.name in holder
+        return owner.type == "ARMATURE" and place.name in owner.pose.bones
+    return setting(owner, place) is not None
 
 
-def owners(obj: Any) -> list[tuple[str, list[tuple[str, str, str, int]]]]:
-    """Return every object of a character with the channels it could offer (`Place.key`)."""
+def owners(
+    obj: Any, mapping: Mapping | None = None
+) -> list[tuple[str, list[tuple[str, str, str, int]]]]:
+    """Return every object of a character with the channels it could offer (`Place.key`).
+
+    mapping: the one that asks, for what chooses its drawings.
+    """
     found: list[tuple[str, list[tuple[str, str, str, int]]]] = []
     for mesh in members(obj):
         key = mesh.data.shape_keys
@@ -295,7 +326,45 @@ def owners(obj: Any) -> list[tuple[str, list[tuple[str, str, str, int]]]]:
         for bone in rig.pose.bones:
             held += [("property", name, bone.name, 0) for name in bone.keys()]  # noqa: SIM118
         found.append((rig.name, axes + held))
+    rows = mapping.drawn_rows if mapping is not None else ()
+    for place in (place for row in rows for place in row.places if place.kind != "key"):
+        there = [o for o in company(obj) if setting(o, place) is not None and o != rig]
+        same = [o for o in there if stem(o.name) == stem(place.owner)]
+        found += [(o.name, [place.key]) for o in same or there[:1]]
     return found
+
+
+def setting(obj: Any, place: Place) -> tuple[Any, str] | None:
+    """Return the datablock and the data path that choose a drawing; None where they are not."""
+    found: Any = obj
+    if place.kind == "shown":
+        return (obj, place.path) if stem(obj.name) == place.name else None
+    if place.kind == "property":
+        return property_of(obj, place)
+    if place.path == "data":
+        found = obj.data
+    elif place.path == "material":
+        slots = getattr(obj, "material_slots", ())
+        material = slots[place.index].material if place.index < len(slots) else None
+        found = material.node_tree if material is not None else None
+    try:
+        found.path_resolve(place.name)
+    except (AttributeError, ValueError):
+        return None
+    return found, place.name
+
+
+def property_of(obj: Any, place: Place) -> tuple[Any, str] | None:
+    """Return the datablock and the data path of a custom property; None when it is not there."""
+    name = f'["{bpy.utils.escape_identifier(place.name)}"]'
+    if place.path == "data":
+        return (obj.data, name) if obj.data is not None and place.name in obj.data else None
+    if place.path:
+        bone = obj.pose.bones.get(place.path) if obj.type == "ARMATURE" else None
+        held = bpy.utils.escape_identifier(place.path)
+        there = bone is not None and place.name in bone
+        return (obj, f'pose.bones["{held}"]{name}') if there else None
+    return (obj, name) if place.name in obj else None
 
 
 def store(obj: Any, mapping: Mapping) -> None:

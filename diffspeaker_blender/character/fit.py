@@ -272,7 +272,7 @@ def _digest(mapping: Mapping | None) -> int:
         return 0
     rows = [
         (sorted({place.key for place in row.places}), row.terms, row.offset, row.low, row.high)
-        for row in (*mapping.rows, *mapping.few_rows)
+        for row in mapping.every_row()
     ]
     return zlib.crc32(repr(rows).encode())
 

@@ -4,14 +4,15 @@
 A channel is a shape key (often the same on several meshes), one axis of a pose bone, or a custom
 property. A row gives a channel the sum of products of our controls; few ready mouths (visemes,
 vowels) are fitted together, frame by frame, so that they give the measured mouth that the controls
-ask for (`FewShapes`).
+ask for (`FewShapes`); of drawn mouths one is shown at a time (`DrawnMouths`).
 
 How it is written
 -----------------
 `Mapping.evaluate(controls, names, fps)` returns a list of `(Place, values (F,))`, one row a frame
 of `controls`. A place says which datablock: kind "key" → the shape-key datablock of the mesh of
 object `owner`, path `key_blocks["NAME"].value`; "bone" → object `owner`, a rotation about or a move
-along one of the bone's own axes; "property" → object `owner`. `animation.channels` turns that into
+along one of the bone's own axes; "property" → object `owner`; "setting" and
+"shown" → whatever chooses a drawing. `animation.channels` turns that into
 (datablock, data path, index) → values, bones in their own rotation mode, and writes it.
 
 Legend: `F` frames, `C` controls, `N` shapes, `M` measures (`mouth.FEATURES`).
@@ -29,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import fewshapes
+from .drawn import DrawnMouths
 from .fewshapes import FewShapes
 
 Floats = NDArray[np.float64]
@@ -41,6 +43,8 @@ NONE, PARTING, ALL = "none", "parting", "all"
 """Which shapes of the mouth rest while a line is spoken that no row drives."""
 GROUPS = ("jaw", "lips", "tongue", "lids", "brows", "eyes", "cheeks")
 """Whose strength can be set apart."""
+DRAWN = "drawn"
+"""Group of channels that choose a drawing: they jump and have no strength."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +52,18 @@ class Place:
     """One channel of one datablock."""
 
     kind: str
-    """"key", "bone" or "property"."""
+    """"key", "bone", "property", "setting" or "shown"."""
     owner: str
     """Name of the object: a mesh, an armature."""
     name: str
-    """Shape key, bone or property."""
+    """Shape key, bone or property; of a setting its data path; of what is shown or hidden, the
+    object's name without its number."""
     path: str = ""
     """Of a bone: "rotation", "location" or "scale"; of a property: the pose bone that holds it, or
-    "" for the object, "data" for its data."""
+    "" for the object, "data" for its data. Of a setting: "" for the object, "data" for its data,
+    "material" for the nodes of a material. Of what is shown: "hide_viewport" or "hide_render"."""
     index: int = 0
-    """Axis of a bone, in the bone's own space."""
+    """Axis of a bone, in the bone's own space; of a material, its slot."""
 
     @property
     def key(self) -> tuple[str, str, str, int]:
@@ -142,6 +148,9 @@ class Mapping:
     """Which other shapes of the mouth are kept at rest: NONE, those PARTING the lips, or ALL."""
     steps: int = 0
     """Hold each pose for so many frames at least (2: "on twos"); 0 or 1 moves on every frame."""
+    drawn: DrawnMouths | None = None
+    drawn_rows: tuple[Row, ...] = ()
+    """Rows of what chooses the drawing; their terms name drawings of `drawn`."""
 
     def __post_init__(self) -> None:
         """Let rows of fitted shapes that name none stand for these in their order."""
@@ -150,22 +159,29 @@ class Mapping:
 
     def places(self) -> tuple[Place, ...]:
         """Return every channel that is driven."""
-        return tuple(place for row in (*self.rows, *self.few_rows) for place in row.places)
+        return tuple(place for row in self.every_row() for place in row.places)
 
     def groups(self) -> dict[Place, str]:
         """Return whose strength each channel belongs to."""
-        rows = (*self.rows, *self.few_rows)
-        return {place: row.group for row in rows for place in row.places}
+        return {place: row.group for row in self.every_row() for place in row.places}
+
+    def every_row(self) -> tuple[Row, ...]:
+        """Return the rows of all channels."""
+        return (*self.rows, *self.few_rows, *self.drawn_rows)
 
     def controls(self) -> set[str]:
         """Return which of our controls move anything."""
         named = {name for row in self.rows for term in row.terms for name in term.controls}
-        return named | (fewshapes.MOUTH_CONTROLS if self.few is not None else set())
+        ready = self.few is not None or self.drawn is not None
+        return named | (fewshapes.MOUTH_CONTROLS if ready else set())
 
     def evaluate(
-        self, controls: Any, names: Sequence[str], fps: float = 30.0
+        self, controls: Any, names: Sequence[str], fps: float = 30.0, start: float = 1.0
     ) -> list[tuple[Place, NDArray[np.float32]]]:
-        """Return the values (F,) of every place, for controls (F, C) named `names`."""
+        """Return the values (F,) of every place, for controls (F, C) named `names`.
+
+        start: scene frame of the first row. Held poses change on frames 1, 1 + `steps` …
+        """
         values = np.asarray(controls, np.float64)
         column = {name: values[:, place] for place, name in enumerate(names)}
         if SEAL in column:
@@ -175,11 +191,16 @@ class Mapping:
             weights = self.few.solve(column, len(values), fps)
             shape = dict(zip(self.few.names, weights.T, strict=True))
             found += [(row, _row(row, shape, len(values))) for row in self.few_rows]
+        grid = max(self.steps, 1), round(1 - start) % max(self.steps, 1)
+        if self.drawn is not None:
+            shown = self.drawn.solve(column, len(values), fps, grid)
+            one = dict(zip(self.drawn.names, shown.T, strict=True))
+            found += [(row, _row(row, one, len(values))) for row in self.drawn_rows]
         curves: dict[Place, NDArray[np.float32]] = {}
         for row, curve in found:
             strength = self.strengths.get(row.group, 1.0)
             limited = np.clip(row.offset + strength * (curve - row.offset), row.low, row.high)
-            held = _hold(limited, self.steps).astype(np.float32)
+            held = (limited if row.group == DRAWN else _hold(limited, *grid)).astype(np.float32)
             for place in row.places:  # one shape may be part of a mouth and of something else
                 twice = place in curves and place.kind == "key"
                 curves[place] = np.clip(curves[place] + held, 0, row.high) if twice else held
@@ -200,10 +221,14 @@ class Mapping:
                 raise ValueError("the mapping is of another version")
             found = data.pop("few")
             few = FewShapes.from_dict(found) if found else None
-            rows, few_rows = (
-                tuple(_row_from(r) for r in data.pop(n)) for n in ("rows", "few_rows")
+            found = data.pop("drawn", None)
+            drawn = DrawnMouths.from_dict(found) if found else None
+            rows, few_rows, drawn_rows = (
+                tuple(_row_from(r) for r in data.pop(n, ()))
+                for n in ("rows", "few_rows", "drawn_rows")
             )
-            return cls(rows=rows, few_rows=few_rows, few=few, **data)
+            lists = {"rows": rows, "few_rows": few_rows, "drawn_rows": drawn_rows}
+            return cls(**lists, few=few, drawn=drawn, **data)
         except (TypeError, KeyError, IndexError, AttributeError) as error:
             raise ValueError(f"this is no mapping ({error})") from error
 
@@ -239,7 +264,15 @@ class Mapping:
         if few is not None:
             left = [k for k, name in enumerate(few.names) if name in used]
             few = few.only(left) if left else None
-        return replace(self, rows=rows, few=few, few_rows=few_rows if few else ())
+        drawn_rows = tuple(row for row in map(moved, self.drawn_rows) if row.places)
+        return replace(
+            self,
+            rows=rows,
+            few=few,
+            few_rows=few_rows if few else (),
+            drawn=self.drawn if drawn_rows else None,
+            drawn_rows=drawn_rows,
+        )
 
 
 def _with_terms(rows: tuple[Row, ...], few: FewShapes) -> tuple[Row, ...]:
@@ -282,11 +315,15 @@ def _row(row: Row, column: dict[str, Floats], frames: int) -> Floats:
     return total
 
 
-def _hold(curve: Floats, steps: int) -> Floats:
-    """Return a curve that changes only every so many frames, as drawn animation does."""
+def _hold(curve: Floats, steps: int, row: int = 0) -> Floats:
+    """Return a curve that changes only every so many frames, as drawn animation does.
+
+    row: one of the rows on which it changes.
+    """
     if steps < 2:
         return curve
-    return curve[(np.arange(len(curve)) // steps) * steps]
+    kept = (np.arange(len(curve)) - row) // steps * steps + row
+    return curve[np.maximum(kept, 0)]
 
 
 def group_of(control: str) -> str:

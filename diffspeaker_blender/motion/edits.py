@@ -62,6 +62,14 @@ class Edits:
                 found[:, column] = np.interp(times, self.times, curve, left=0.0, right=0.0)
         return found
 
+    def held(self, times: Seconds) -> Floats:
+        """Return the layer at some seconds (F, C), each sample holding until the next."""
+        if not len(self.times):
+            return np.zeros((len(times), len(self.names)), np.float32)
+        row = np.searchsorted(self.times, np.asarray(times) + 1e-4, "right") - 1
+        inside = (row >= 0) & (times <= self.times[-1] + 1e-4)
+        return np.where(inside[:, None], self.values[np.maximum(row, 0)], np.float32(0))
+
     def over(
         self, weights: Floats, names: tuple[str, ...], times: Seconds, live: Adjustments
     ) -> Floats:

@@ -290,7 +290,8 @@ class DIFFSPEAKER_OT_load_mapping(bpy.types.Operator, ImportHelper):
         assert face is not None
         try:
             text = Path(bpy.path.abspath(self.filepath)).read_text(encoding="utf-8")
-            loaded = Mapping.from_json(text).moved_to(detect.owners(face))
+            read = Mapping.from_json(text)
+            loaded = read.moved_to(detect.owners(face, read))
             if not loaded.places():
                 raise HeadError("No channel of this mapping is on this character.")
             mapped.note(face, context.scene)
@@ -457,7 +458,7 @@ def _preset_for(face: bpy.types.Object) -> Mapping | None:
         theirs = detect.read_mapping(other)
         keys = {place.key for place in theirs.places()} if theirs is not None else set()
         if theirs is not None and wanted and keys == wanted and theirs.title == mine.title:
-            return theirs.moved_to(detect.owners(face))
+            return theirs.moved_to(detect.owners(face, theirs))
     return None
 
 
