@@ -32,6 +32,7 @@ _ROOMS = (
     "ui.fixes",
     "ui.lines",
     "ui.character",
+    "ui.drawn",
     "ui.presets",
     "ui.panels",
     "ui.face_shapes",

@@ -63,9 +63,14 @@ class Applied:
     findings: tuple[Finding, ...] = ()
     """Remarks; whether it really moves is for `diagnosis.verify` to say."""
 
+    drawings: int | None = None
+    """How often the drawing of a drawn mouth changes."""
+
     def sentence(self) -> str:
-        """Return "Mouth moved 14.2 mm over 212 frames"."""
+        """Return "Mouth moved 14.2 mm over 212 frames", or how often its drawing changed."""
         count = self.frames[1] - self.frames[0] + 1
+        if self.drawings is not None:
+            return f"Mouth drawing changed {self.drawings} times over {count} frames"
         return f"Mouth moved {self.millimetres:.1f} mm over {count} frames"
 
 
@@ -322,7 +327,8 @@ def _settle(obj: Any, index: Index, scene: Any, were: dict[str, Any]) -> None:
 
 def _of_mapped(obj: Any, found: mapped.Result) -> Applied:
     written = shape_keys.Written(found.frames, found.keyframes, found.millimetres)
-    return replace(_applied(obj, found.clip, found.record, written), findings=found.findings)
+    applied = _applied(obj, found.clip, found.record, written)
+    return replace(applied, findings=found.findings, drawings=found.drawings)
 
 
 def _applied(obj: Any, clip: str, record: Clip, written: shape_keys.Written) -> Applied:

@@ -27,6 +27,12 @@ def compare(context: Any, target: Any, clip: str, place: int) -> Any:
             f"{target.name} is linked, so its takes cannot stand side by side.",
             "Switch between them instead.",
         )
+    drawn = detect.read_mapping(target)
+    if drawn is not None and drawn.drawn is not None:
+        raise HeadError(
+            f"{target.name} has drawn mouths, which its copy would share.",
+            "Switch between the takes instead.",
+        )
     members = _members(target)
     wide = 1.3 * max(_width(members), 1e-3)
     copies = _duplicate(context, members)

@@ -86,7 +86,8 @@ class _Solver:
 
     def __init__(self, mapping: Mapping, names: tuple[str, ...]) -> None:
         self.names = names
-        self.mapping = replace(mapping, few=None, few_rows=(), steps=0)
+        self.mapping = replace(mapping, few=None, few_rows=(), drawn=None, drawn_rows=())
+        self.mapping = replace(self.mapping, steps=0)
         self.follows: dict[str, list[Row]] = {}
         for row in self.mapping.rows:
             still = [(place, np.zeros(1)) for place in row.places]
@@ -152,6 +153,21 @@ def _bounded(slopes: Floats, wanted: Floats, values: Floats) -> Floats:
     return step
 
 
+def _drawings(keys: Any, record: Any, pins: Any, line: Any, fps: float) -> Any:
+    """Return what leads (T,) to the drawings that were chosen by hand, each until the next key."""
+    name, every, times, values = line
+    column = np.zeros(len(every))
+    for second in (second for n, second in pins if n == name):
+        frame = float(edits.frames_at(record, np.array([second]), fps)[0])
+        ends = [point.co[0] for point in keys if point.co[0] > frame + 0.1]
+        chosen = [point.co[1] for point in keys if abs(point.co[0] - frame) < 0.1]
+        last = edits.seconds(record, np.array([min(ends, default=frame + 1)]), fps)[0]
+        inside = (every > second - 1e-4) & (every < last - 1e-4)
+        row = np.clip(np.searchsorted(times, every + 1e-4) - 1, 0, len(times) - 1)
+        column[inside] = (chosen[0] if chosen else 0.0) - values[row[inside]]
+    return column
+
+
 def exactly(obj: Any, clip: str, motion: Motion, unread: tuple[str, ...], fps: float) -> Edits:
     """Return the hand edits that lead a new take's channels through the keys that guide nothing."""
     record = storage.read(storage.holder(obj)).clips[clip]
@@ -166,7 +182,12 @@ def exactly(obj: Any, clip: str, motion: Motion, unread: tuple[str, ...], fps: f
     every = np.unique(np.r_[times, [second for _, second in pins]])
     names = tuple(dict.fromkeys(name for name, _ in pins))
     table = np.zeros((len(every), len(names)), np.float32)
+    drawn = mapped.choosing(obj)
     for place, name in enumerate(names):
+        if name in drawn:
+            keys = drawn[name].keyframe_points
+            table[:, place] = _drawings(keys, record, pins, (name, every, times, values[name]), fps)
+            continue
         at = np.array(sorted({second for n, second in pins if n == name}))
         keys = [curves[name].evaluate(frame) for frame in edits.frames_at(record, at, fps)]
         off = np.array(keys) - np.interp(at, times, values[name])

@@ -9,6 +9,7 @@ to the same thing: change the record, then `refresh`.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import bpy
@@ -46,6 +47,8 @@ class Result:
     keyframes: int
     millimetres: float
     findings: tuple[Finding, ...] = ()
+    drawings: int | None = None
+    """How often the drawing of a drawn mouth changes."""
 
 
 def as_controls(motion: Motion) -> Motion:
@@ -186,7 +189,9 @@ def _written(obj: Any, index: Index, clip: str, scene: Any) -> Result:
     moved, findings = (0.0, ()) if record.covered else check(obj, record, scene)
     frames = (int(first), int(last))
     findings = (*findings, *resting.told(index.held))
-    return Result(clip, record, frames, keyframes, moved, findings)
+    drawn = detect.read_mapping(obj)
+    drawings = None if drawn is None or drawn.drawn is None else len(changes(obj, record)) - 1
+    return Result(clip, record, frames, keyframes, moved, findings, drawings)
 
 
 def require(obj: Any) -> Mapping:
@@ -366,8 +371,8 @@ def _line_keys(
     if jumps:  # keys stand where another drawing begins, whatever the tolerance
         smooth = [k for k in range(len(curves)) if k not in jumps]
         rest = (shut, pinned[:, smooth]), [curves[k] for k in smooth]
-        found = [(curves[k][0], _steps(frames, curves[k][1])) for k in jumps]
-        return found + (_line_keys(obj, record, frames, *rest) if smooth else [])
+        held_keys = [(curves[k][0], _steps(frames, curves[k][1])) for k in jumps]
+        return held_keys + (_line_keys(obj, record, frames, *rest) if smooth else [])
     table = np.stack([values for _, values in curves], 1).astype(np.float64)
     if record.tolerance <= 0 or len(frames) < 3:
         straight = np.full(len(frames), np.nan)
@@ -509,7 +514,8 @@ def owners_of(mapping: Mapping) -> list[Any]:
         obj = bpy.data.objects.get(name)
         if obj is not None:
             keys = obj.data.shape_keys if obj.type == "MESH" else None
-            found += [obj, *([keys] if keys is not None else [obj.data] if obj.data else [])]
+            data = keys if keys is not None else obj.data
+            found += [obj, *([data] if hasattr(data, "animation_data") else [])]
     drawn = [(place, 0.0) for row in mapping.drawn_rows for place in row.places]
     found += [channel.owner for channel, _ in channels.curves_of(drawn, mapping.bases)]
     return list(dict.fromkeys(found))
@@ -551,6 +557,11 @@ def check(obj: Any, record: Clip, scene: Any) -> tuple[float, tuple[Finding, ...
                 fix_label="Extend Playback Range",
             )
         )
+    mapping = detect.read_mapping(obj)
+    if mapping is not None and mapping.drawn is not None:
+        own = {place.owner for row in mapping.drawn_rows for place in row.places}
+        seen = [one for one in findings if one.code != "hidden" or obj.name not in own]
+        return 0.0, (*_other_drawing(obj, record, scene), *seen)
     if motion is None or lips is None:
         return 0.0, tuple(findings)
     findings += resting.rivals(obj, require(obj), record.span, set(record.keys))
@@ -569,6 +580,50 @@ def check(obj: Any, record: Clip, scene: Any) -> tuple[float, tuple[Finding, ...
             ),
         )
     return moved, tuple(findings)
+
+
+def changes(obj: Any, record: Clip) -> list[float]:
+    """Return the frames of a line on which another drawing appears, its first frame with them."""
+    first, last = record.span
+    found = {float(np.ceil(first - 1e-3))}
+    for curve in choosing(obj).values():
+        rows = [point.co for point in curve.keyframe_points]
+        found |= {
+            float(now[0])
+            for before, now in pairwise(rows)
+            if abs(now[1] - before[1]) > _STILL and first < now[0] <= last
+        }
+    return sorted(found)
+
+
+def choosing(obj: Any) -> dict[str, Any]:
+    """Return the curves that choose the drawing of a face, by their channel's name."""
+    curves = mapped_edits.curves_of(owners_of(require(obj)))
+    return {c.name: curves[c.name] for c in _chosen(obj) if c.name in curves}
+
+
+def _chosen(obj: Any) -> list[Channel]:
+    """Return the channels that choose the drawing of a face."""
+    mapping = require(obj)
+    drawn = [(place, 0.0) for row in mapping.drawn_rows for place in row.places]
+    return [channel for channel, _ in channels.curves_of(drawn, mapping.bases, mapping.groups())]
+
+
+def _other_drawing(obj: Any, record: Clip, scene: Any) -> list[Finding]:
+    """Return why another drawing is shown than was keyed, looked at on some frames of a line."""
+    curves, frames = choosing(obj), changes(obj, record)
+    frame, subframe = scene.frame_current, scene.frame_subframe
+    try:
+        for when in frames[:: max(1, len(frames) // 6)]:
+            scene.frame_set(int(when))
+            for channel in _chosen(obj):
+                keyed = curves[channel.name].evaluate(when) if channel.name in curves else None
+                if keyed is not None and abs(channels.value_of(channel) - keyed) > 0.5:
+                    said = f"The keys are written, but at frame {when:.0f} another drawing is shown"
+                    return [Finding("still", f"{said} by {obj.name}. {_why_still(obj)}")]
+    finally:
+        scene.frame_set(frame, subframe=subframe)
+    return []
 
 
 def moved_lips(obj: Any, lips: dict[str, Any], scene: Any, frames: list[int]) -> float:
@@ -614,7 +669,7 @@ def _hidden(obj: Any) -> list[Finding]:
         found.append(
             Finding("hidden", f"{obj.name} is hidden in the viewport.", "show-object", "Show Head")
         )
-    if obj.show_only_shape_key:
+    if obj.type == "MESH" and obj.show_only_shape_key:
         found.append(
             Finding(
                 "pinned",

@@ -74,11 +74,10 @@ def over(record: Clip, layer: Edits, frames: Any, fps: float, curves: list[Any])
     changed = []
     for channel, values in curves:
         column = places.get(channel.name)
-        if column is not None and channel.jumps:  # another drawing is neither more nor less
-            values = values + layer.held(times)[:, column]
-        elif column is not None:
-            values = values + shown[:, column]
-        changed.append((channel, values))
+        total = values
+        if column is not None:  # another drawing is neither more nor less
+            total = values + (layer.held(times) if channel.jumps else shown)[:, column]
+        changed.append((channel, total))
     return changed
 
 

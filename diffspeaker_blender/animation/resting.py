@@ -48,7 +48,7 @@ class _Lips:
     def of(cls, obj: Any) -> _Lips | None:
         """Return the lips of a fitted face, None where they were not stored."""
         found = detect.lips_of(obj)
-        key = obj.data.shape_keys
+        key = obj.data.shape_keys if obj.type == "MESH" else None
         if found is None or key is None or "up" not in found:
             return None
         upper, lower = np.array(found["upper"], int), np.array(found["lower"], int)

@@ -34,6 +34,11 @@ _NEAR = 0.25
 """Share of the face's size within which loose meshes without a parent belong to it."""
 
 
+def may_speak(obj: Any) -> bool:
+    """Return whether an object is of a kind that can be a character or a part of one."""
+    return obj is not None and obj.type not in _NOBODY
+
+
 # -- who belongs ------------------------------------------------------------------------------
 
 

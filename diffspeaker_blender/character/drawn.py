@@ -67,10 +67,12 @@ _CLASSES: dict[str, tuple[tuple[float, ...], tuple[str, ...]]] = {
     "t": ((0.30, -0.02, 0.01, 1, 0, 0, 0.03), ("DD", "SS", "kk", "nn", "ih", "E")),
     "l": ((0.32, -0.07, 0.03, 1, 0, 0, 0.05), ("nn", "DD", "SS", "ih", "E")),
     "k": ((0.33, -0.03, 0.02, 0, 0, 1, 0.04), ("kk", "DD", "SS", "ih", "E")),
+    "grin": ((0.14, 0.16, -0.02, 0, 0, 0, 0), ("ih", "SS", "E", "aa")),
+    "purse": ((0.18, -0.35, 0.19, 0, 0, 0, 0.30), ("ou", "W", "oh", "PP", "sil")),
     "shut": ((0.05, 0.00, 0.00, 0, 0, 0, 0), ("PP", "sil", "W", "ou")),
 }
 """Class of sounds → (M,) what our model does in its middle (means over 28 speakers), and the sounds
-whose drawing shows it, the best first."""
+whose drawing shows it, the best first. A grin and pursed lips are "ee" and "oo" overdone."""
 _RARE = {"l": 1.2, "er": 0.6}
 """Cost of classes that look like much more frequent ones."""
 _MUST = 60.0
@@ -83,6 +85,8 @@ _SHUT, _LOOSE = 0.07, 0.30
 """Openings in mouth widths: lips that have come to rest, and lips that hang apart in a pause."""
 _QUIET, _HANGING = 0.12, 0.25
 """Seconds that shut and hanging lips must be still to be at rest."""
+_SLACK = 2.0
+"""Spreads by which a mouth that hangs open may be shaped, in width, rounding and tongue."""
 _STILL = 0.4
 """Mouth widths a second below which hanging lips are still."""
 
@@ -163,10 +167,10 @@ class DrawnMouths:
         for name, place in self.shows().items():
             away = ((wanted - np.array(_CLASSES[name][0])) / _SPREAD) ** 2
             cost[:, place] = np.minimum(cost[:, place], away.sum(1) + _RARE.get(name, 0.0))
-        # A drawing that was made for nothing of this (a second one of a sound) is not shown.
-        cost = np.minimum(np.where(np.isfinite(cost), cost, _MUST), _MUST / 3)
+        # What counts is how much worse than the best: the best of a grimace is far off, too.
+        cost = np.minimum(cost - cost.min(1, keepdims=True), _MUST / 3)
         seal, tuck = (_curve(column, name, frames) for name in ("mouthClose", "lipTuck"))
-        quiet = still(wanted[:, 0], fps) & (seal < _SEALED) & (tuck < _BITTEN)
+        quiet = still(wanted, fps) & (seal < _SEALED) & (tuck < _BITTEN)
         places = np.arange(len(self.names))
         if "FF" in self.sounds:
             cost = self._must(cost, self.sounds.index("FF"), tuck, _BITTEN)
@@ -202,20 +206,22 @@ def measures(column: Table[str, Floats], frames: int) -> Floats:
     return np.stack([mouth[:, 0], mouth[:, 5], mouth[:, 3], *rest], 1)
 
 
-def still(opening: Floats, fps: float) -> NDArray[np.bool_]:
-    """Return where the lips (F,) are at rest: shut for a moment, or hanging for longer."""
-    frames = len(opening)
+def still(wanted: Floats, fps: float) -> NDArray[np.bool_]:
+    """Return where a mouth (F, M) is at rest: shut for a moment, or hanging open for longer."""
+    opening, frames = wanted[:, 0], len(wanted)
     speed = np.abs(np.gradient(opening)) * fps if frames > 1 else np.zeros(frames)
-    hanging = _runs((opening < _LOOSE) & (speed < _STILL), _HANGING * fps)
-    return hanging | _runs(opening < _SHUT, _QUIET * fps)
+    slack = (np.abs(wanted[:, 1:]) < _SLACK * _SPREAD[1:]).all(1)
+    hanging = _runs((opening < _LOOSE) & (speed < _STILL) & slack, _HANGING * fps)
+    ends = _runs(opening < _SHUT, _QUIET * fps, ends=True)
+    return hanging | (ends & (np.abs(wanted[:, 1]) < _LOOSE))
 
 
-def _runs(flags: NDArray[np.bool_], least: float) -> NDArray[np.bool_]:
-    """Return flags (F,) without runs that are shorter than `least`, but at the ends."""
+def _runs(flags: NDArray[np.bool_], least: float, *, ends: bool = False) -> NDArray[np.bool_]:
+    """Return flags (F,) without runs that are shorter than `least`; with `ends`, but at these."""
     found = flags.copy()
     edges = np.flatnonzero(np.diff(np.r_[False, flags, False].astype(int)))
     for first, end in edges.reshape(-1, 2):
-        if end - first < least and first > 0 and end < len(flags):
+        if end - first < least and not (ends and (first == 0 or end == len(flags))):
             found[first:end] = False
     return found
 

@@ -14,7 +14,7 @@ from typing import Any
 import bpy
 
 from ..errors import HeadError
-from . import bones, declared, detect
+from . import bones, declared, detect, switches
 from .mapping import Mapping
 from .proposal import Proposal, Remark, propose, sentence
 
@@ -100,7 +100,7 @@ def _of_collection(group: Any) -> Any | None:
 
     Raises HeadError where several were fitted.
     """
-    pool = [o for o in group.all_objects if o.type in {"ARMATURE", "MESH"}]
+    pool = [o for o in group.all_objects if detect.may_speak(o)]
     if not any(detect.speaker_of(o) for o in pool):
         pool = [_overridden(o) for o in pool]
     faces = list(dict.fromkeys(filter(None, map(detect.speaker_of, pool))))
@@ -111,10 +111,10 @@ def _of_collection(group: Any) -> Any | None:
 
 
 def _riches(obj: Any) -> tuple[int, int]:
-    """Return how much a character could be moved by: shapes before bones."""
+    """Return how much a character could be moved by: shapes before bones, and what is drawn."""
     if obj.type == "ARMATURE":
         return 0, len(obj.data.bones)
-    return len(_key_names(obj)), 0
+    return (len(_key_names(obj)), 0) if obj.type == "MESH" else (0, 0)
 
 
 def _own(obj: Any) -> None:
@@ -132,26 +132,20 @@ def fit(obj: Any, *, keep: bool = True) -> tuple[Any, Proposal]:
 
     Raises HeadError where there is no face.
     """
-    if obj is None or obj.type not in {"MESH", "ARMATURE", "EMPTY"}:
+    if obj is None or not detect.may_speak(obj):
         raise HeadError("No character is picked.", "Pick its mesh or its armature.")
     _own(obj)
     bpy.context.view_layer.update()
     meshes = _candidates(obj)
-    if not meshes:
-        raise HeadError(f"{obj.name} has no mesh.", "Pick the character's face.")
-    _relative(meshes)
-    parts = detect.read_parts(meshes)
-    rig = detect.armature_of(obj) or next(filter(None, map(detect.armature_of, meshes)), None)
-    proposal = propose(parts, declared.read([*meshes, rig] if rig is not None else meshes))
-    if rig is not None:
-        proposal = bones.complete(rig, meshes, parts, proposal)
-    if proposal is None or proposal.face is None or not proposal.speaks:
-        raise HeadError(f"{obj.name} cannot speak: {NEEDS}.")
+    proposal = _measured(obj, meshes)
+    if proposal is None:
+        return _drawn(obj, keep=keep)
+    assert proposal.face is not None
     face = next(mesh for mesh in meshes if mesh.name == proposal.face.part.name)
     _own(face)
     if keep:
         kept = _choices(meshes)
-        detect.forget_all(meshes)
+        detect.forget_all(detect.company(face))
         detect.store(face, replace(proposal.mapping, **kept))
         detect.store_lips(face, proposal.face.mouth)
         seen = {"meshes": _look(meshes), "rows": _digest(detect.stored(face))}
@@ -161,10 +155,42 @@ def fit(obj: Any, *, keep: bool = True) -> tuple[Any, Proposal]:
     return face, proposal
 
 
+def _measured(obj: Any, meshes: list[Any]) -> Proposal | None:
+    """Return what moves the face of some meshes, None where no mouth opens."""
+    if not meshes:
+        return None
+    _relative(meshes)
+    parts = detect.read_parts(meshes)
+    rig = detect.armature_of(obj) or next(filter(None, map(detect.armature_of, meshes)), None)
+    proposal = propose(parts, declared.read([*meshes, rig] if rig is not None else meshes))
+    if rig is not None:
+        proposal = bones.complete(rig, meshes, parts, proposal)
+    if proposal is None or proposal.face is None or not proposal.speaks:
+        return None
+    return proposal
+
+
+def _drawn(obj: Any, *, keep: bool) -> tuple[Any, Proposal]:
+    """Return who speaks with drawn mouths that their names tell. Raises HeadError."""
+    switch, former = switches.certain(obj), detect.speaker_of(obj)
+    known = detect.read_mapping(former)
+    if switch is None and known is not None and known.drawn is not None:
+        return former, Proposal(known)  # which drawing is which, the user has said
+    if switch is None:
+        also = switches.find(obj)
+        hint = f" For drawn mouths ({also[0].title}), press Drawn Mouth." if also else ""
+        raise HeadError(f"{obj.name} cannot speak: {NEEDS}.{hint}")
+    mapping = switches.mapping_of(switch, switch.proposed(), known)
+    face = switches.keep(switch, mapping, obj) if keep else bpy.data.objects[switch.speaker]
+    return face, Proposal(mapping)
+
+
 def could_speak(obj: Any) -> bool:
     """Return whether an object has what a face could be moved by; cheap enough for every redraw."""
-    if obj is None or obj.type not in {"MESH", "ARMATURE"}:
+    if obj is None or obj.type not in {"MESH", "ARMATURE", "GREASEPENCIL", "GPENCIL"}:
         return False
+    if obj.type not in {"MESH", "ARMATURE"}:
+        return True
     if obj.type == "MESH" and obj.data.shape_keys is not None:
         return True
     return detect.armature_of(obj) is not None

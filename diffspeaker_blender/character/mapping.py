@@ -227,8 +227,14 @@ class Mapping:
                 tuple(_row_from(r) for r in data.pop(n, ()))
                 for n in ("rows", "few_rows", "drawn_rows")
             )
-            lists = {"rows": rows, "few_rows": few_rows, "drawn_rows": drawn_rows}
-            return cls(**lists, few=few, drawn=drawn, **data)
+            return cls(
+                rows=rows,
+                few=few,
+                few_rows=few_rows,
+                drawn=drawn,
+                drawn_rows=drawn_rows,
+                **data,
+            )
         except (TypeError, KeyError, IndexError, AttributeError) as error:
             raise ValueError(f"this is no mapping ({error})") from error
 

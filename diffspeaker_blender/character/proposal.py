@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from . import names as naming
 from . import seal
 from .declared import BROWS, Bind, Declared
+from .drawn import DrawnMouths
 from .fewshapes import FewShapes, control_features, control_landmarks
 from .mapping import JAW, SEAL, TUCK, Mapping, Place, Row, Term, group_of
 from .mouth import features
@@ -63,7 +64,7 @@ class Proposal:
     @property
     def speaks(self) -> bool:
         """Return whether the mouth can open at all."""
-        return bool(self.mapping.few_rows) or any(
+        return bool(self.mapping.few_rows or self.mapping.drawn_rows) or any(
             JAW in term.controls for row in self.mapping.rows for term in row.terms
         )
 
@@ -75,6 +76,8 @@ class Proposal:
 def sentence(mapping: Mapping, meshes: int) -> str:
     """Say in one line what a mapped character can do."""
     names = mapping.controls()
+    if mapping.drawn is not None:
+        return _drawn_sentence(mapping.drawn)
     if mapping.few is not None:
         count = f"{len(mapping.few.names)} mouth shapes"
     else:
@@ -92,6 +95,17 @@ def sentence(mapping: Mapping, meshes: int) -> str:
     if lacking:
         parts.append("no " + ", no ".join(lacking))
     return "Ready to speak: " + ", ".join(parts)
+
+
+def _drawn_sentence(drawn: DrawnMouths) -> str:
+    """Say what drawn mouths can do."""
+    lacking = [
+        word
+        for word, sounds in (("closed mouth", {"PP", "sil"}), ("F and V", {"FF"}))
+        if not set(drawn.sounds) & sounds
+    ]
+    said = f"{len(drawn.names)} drawn mouths ({drawn.switch})"
+    return "Ready to speak: " + ", ".join([said, *(f"no {word}" for word in lacking)])
 
 
 def propose(parts: Iterable[Part], declared: Declared | None = None) -> Proposal | None:

@@ -143,7 +143,7 @@ def adopt(target: Any) -> int:
 def _lines() -> Iterator[tuple[Any, str, Clip]]:
     """Yield every line of the file with its head."""
     for target in bpy.data.objects:
-        if target.type == "MESH" and target.library is None and target.mode == "OBJECT":
+        if target.library is None and target.mode == "OBJECT":
             for name, record in lines.records_of(target).items():
                 yield target, name, record
 
@@ -221,7 +221,7 @@ def _loaded(*_: object) -> None:
     """Take over lines of version 1.0.0, and take strips as they lie for the last look."""
     forget()
     for target in bpy.data.objects:
-        if target.type == "MESH" and target.library is None and target.data.library is None:
+        if target.library is None and getattr(target.data, "library", None) is None:
             adopt(target)
     _last[:] = _places()
 

@@ -153,7 +153,7 @@ def choose_some_clip(head: bpy.types.Object) -> None:
 def show_chosen() -> None:
     """Let the live controls of every head show what its chosen line is shown with."""
     for target in bpy.data.objects:
-        if target.type == "MESH" and (record := clips.stored_clip(target, adjust(target).clip)):
+        if record := clips.stored_clip(target, adjust(target).clip):
             show_adjustments(target, storage.adjustments(record))
 
 
@@ -260,7 +260,7 @@ def _before_load(*_: object) -> None:
 def _after_undo(*_: object) -> None:
     """Make curves and live controls agree again: an undo step may hold one without the other."""
     for target in bpy.data.objects:
-        if target.type == "MESH" and clips.clips(target):
+        if clips.clips(target):
             adjust_soon(target.name)
 
 

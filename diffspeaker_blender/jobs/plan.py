@@ -112,19 +112,20 @@ class Placement:
         line: Wanted = ANY_LINE,
     ) -> Placement:
         """Return the placement on a head as it is now, in a scene as it is now."""
-        keys = target.data.shape_keys
+        mapped = detect.is_mapped(target)
+        keys = target.data.shape_keys if target.type == "MESH" else None
         return cls(
             scene.name,
             target.name,
             place,
             form,
             fps=audio.scene_fps(scene),
-            unit=head.millimetres(target, scene),
+            unit=1000.0 if mapped else head.millimetres(target, scene),
             keys=tuple(keys.key_blocks.keys()) if keys is not None else (),
             followed=frozenset(clips.followed(target)),
             folder=folder,
             line=line,
-            mapped=detect.is_mapped(target),
+            mapped=mapped,
         )
 
     @property
@@ -209,14 +210,15 @@ def chosen_head(context: bpy.types.Context) -> bpy.types.Object | None:
             return compare.original(face)  # type: ignore[no-any-return]
     picked: bpy.types.Object | None = choices.settings(context).head
     if picked is not None and picked.name in context.view_layer.objects:
-        face = detect.speaker_of(picked) or (picked if picked.type == "MESH" else None)
+        face = detect.speaker_of(picked) or (None if picked.type == "ARMATURE" else picked)
         if face is not None:
             return face
     every = heads(context)
     only = [obj for obj in every if head.looks_like_head(obj)]
     if len(only) == 1 or len(every) == 1:
         return (only if len(only) == 1 else every)[0]
-    new = active is not None and active.type == "MESH" and not every and fit.could_speak(active)
+    rig = active is None or active.type == "ARMATURE"
+    new = not rig and not every and fit.could_speak(active)
     return active if new else None
 
 

@@ -250,7 +250,7 @@ class Choices:
 
 
 def _is_character(_settings: object, candidate: bpy.types.Object) -> bool:
-    return candidate.type in {"MESH", "ARMATURE"}
+    return candidate.type in {"MESH", "ARMATURE", "GREASEPENCIL", "GPENCIL", "EMPTY"}
 
 
 def _tell(self: Any, _context: object) -> None:

@@ -21,6 +21,7 @@ from bpy_extras.io_utils import ExportHelper, ImportHelper
 
 from ..animation import channels, mapped, resting, storage
 from ..character import detect, fit, head
+from ..character.drawn import SOUNDS
 from ..character.mapping import GROUPS, PARTING, Mapping, parse_terms
 from ..character.poses import LABELS, POSES
 from ..errors import HeadError, LipSyncError
@@ -52,7 +53,7 @@ def face_of(context: bpy.types.Context) -> bpy.types.Object | None:
 def _someone(context: bpy.types.Context) -> Any:
     """Return the object that a character would be looked for from."""
     active = getattr(context, "object", None) or context.view_layer.objects.active
-    return active if active is not None and active.type in {"MESH", "ARMATURE", "EMPTY"} else None
+    return active if detect.may_speak(active) else None
 
 
 class DIFFSPEAKER_OT_fit_character(bpy.types.Operator):
@@ -376,9 +377,13 @@ def _strengthen(self: Any, context: bpy.types.Context) -> None:
         return
     chosen = {name: getattr(self, name) for name in GROUPS}
     chosen = {name: value for name, value in chosen.items() if abs(value - 1.0) > 1e-4}
+    drawn = mapping.drawn
+    if drawn is not None:
+        drawn = replace(drawn, hold=self.drawn_hold, lead=self.drawn_lead)
     mapped.note(face, context.scene)
     hold = self.hold.lower()
-    detect.store(face, replace(mapping, strengths=chosen, steps=self.steps, hold=hold))
+    chosen_now = replace(mapping, strengths=chosen, steps=self.steps, hold=hold, drawn=drawn)
+    detect.store(face, chosen_now)
     mapped.replay(face, context.scene)
     shown = posed(face)
     if shown:
@@ -428,6 +433,25 @@ class DIFFSPEAKER_PG_strengths(bpy.types.PropertyGroup):
         update=_strengthen,
         override={"LIBRARY_OVERRIDABLE"},
     )
+    drawn_hold: IntProperty(
+        name="Shortest",
+        description="Frames that each drawing of the mouth is shown at least",
+        default=2,
+        min=1,
+        soft_max=6,
+        max=24,
+        update=_strengthen,
+        override={"LIBRARY_OVERRIDABLE"},
+    )
+    drawn_lead: IntProperty(
+        name="Early",
+        description="Frames that the drawings come before the sound",
+        min=0,
+        soft_max=3,
+        max=12,
+        update=_strengthen,
+        override={"LIBRARY_OVERRIDABLE"},
+    )
 
 
 def show_strengths(face: bpy.types.Object) -> None:
@@ -442,6 +466,8 @@ def show_strengths(face: bpy.types.Object) -> None:
             setattr(shown, name, mapping.strengths.get(name, 1.0))
         shown.steps = max(mapping.steps, 1)
         shown.hold = mapping.hold.upper()
+        if mapping.drawn is not None:
+            shown.drawn_hold, shown.drawn_lead = mapping.drawn.hold, mapping.drawn.lead
     finally:
         _filling.remove(face.name)
 
@@ -473,6 +499,7 @@ def draw(layout: Any, context: bpy.types.Context, wrapped: Any) -> None:
             layout.label(text="Fit to a character first", icon="INFO")
         else:
             _draw_fit(layout)
+        layout.operator("diffspeaker.drawn_mouth", text="Drawn Mouth…", icon="GREASEPENCIL")
         return
     someone = _someone(context)
     if fit.could_speak(someone) and detect.speaker_of(someone) is None:
@@ -514,6 +541,8 @@ def draw_mapping(layout: Any, context: bpy.types.Context) -> None:
     if face is None or mapping is None:
         layout.label(text="Fit to a character first", icon="INFO")
         return
+    if mapping.drawn is not None:
+        _draw_drawings(layout, face, mapping)
     for group in GROUPS:
         _draw_group(layout, face, mapping, group)
     layout.prop(face.diffspeaker_strengths, "steps")
@@ -521,6 +550,20 @@ def draw_mapping(layout: Any, context: bpy.types.Context) -> None:
     row = layout.row(align=True)
     row.operator("diffspeaker.load_mapping", icon="IMPORT", text="Load")
     row.operator("diffspeaker.save_mapping", icon="EXPORT", text="Save")
+
+
+def _draw_drawings(layout: Any, face: bpy.types.Object, mapping: Mapping) -> None:
+    """Draw which drawing is which mouth, and how they are timed."""
+    assert mapping.drawn is not None
+    column = layout.column(align=True)
+    for name, sound in zip(mapping.drawn.names, mapping.drawn.sounds, strict=True):
+        split = column.split(factor=0.5)
+        split.label(text=name)
+        split.label(text=SOUNDS[sound])
+    layout.operator("diffspeaker.drawn_mouth", text="Change…", icon="GREASEPENCIL")
+    column = layout.column(align=True)
+    column.prop(face.diffspeaker_strengths, "drawn_hold")
+    column.prop(face.diffspeaker_strengths, "drawn_lead")
 
 
 def _draw_group(layout: Any, face: bpy.types.Object, mapping: Mapping, group: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import bpy
 
+from ..character import detect, fit
 from ..jobs import plan, queue, status
 from .panels import draw_progress
 
@@ -25,7 +26,7 @@ def _draw_strip(self: Any, context: bpy.types.Context) -> None:
 
 def _draw_object(self: Any, context: bpy.types.Context) -> None:
     """Offer the job where a head is right-clicked."""
-    if context.object is not None and context.object.type == "MESH":
+    if fit.could_speak(context.object) or detect.speaker_of(context.object) is not None:
         self.layout.separator()
         self.layout.operator_context = "INVOKE_DEFAULT"
         self.layout.operator("diffspeaker.generate", icon="USER")

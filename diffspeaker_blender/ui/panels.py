@@ -219,7 +219,9 @@ def _refusal(chosen: bpy.types.Object, model: ModelFile | None) -> tuple[str, Fi
     if not head.looks_like_head(chosen) and not plan.is_own(
         chosen, model
     ):  # it is measured when the button is pressed
-        if mesh.shape_keys is not None or detect.armature_of(chosen) is not None:
+        if chosen.type != "MESH" or mesh.shape_keys is not None:
+            return "", None
+        if detect.armature_of(chosen) is not None:
             return "", None
         return f"{chosen.name} cannot speak: {fit.NEEDS}. Make Face Shapes may give it some", None
     counts = (len(mesh.vertices), len(mesh.edges), len(mesh.polygons), mesh.users)

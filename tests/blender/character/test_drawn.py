@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Characters whose mouth is a set of drawings speak: layers, numbers, images, objects."""
+
+from __future__ import annotations
+
+import bpy
+import numpy as np
+import pytest
+
+from diffspeaker_blender.animation import clips
+from diffspeaker_blender.character import detect, fit
+from diffspeaker_blender.errors import HeadError
+from tests.blender.character.test_mapped import talk
+
+LETTERS = ("A", "B", "C", "D", "E", "F", "G", "H", "X")
+
+
+def pencil(name: str = "Mouth", layers=LETTERS, frames=(1,)) -> bpy.types.Object:
+    """Add a Grease Pencil object with a stroke on every frame of every layer."""
+    v3 = hasattr(bpy.data, "grease_pencils_v3")
+    data = (bpy.data.grease_pencils_v3 if v3 else bpy.data.grease_pencils).new(name)
+    for place, layer in enumerate(layers):
+        made = data.layers.new(layer)
+        for frame in frames:
+            made.frames.new(frame).drawing.add_strokes([2])
+            made.frames[-1].drawing.strokes[0].points[1].position = (place, 0, frame)
+    return linked(bpy.data.objects.new(name, data))
+
+
+def linked(obj: bpy.types.Object) -> bpy.types.Object:
+    bpy.context.scene.collection.objects.link(obj)
+    bpy.context.view_layer.objects.active = obj
+    obj.select_set(True)
+    bpy.context.view_layer.update()
+    return obj
+
+
+def shown_layers(obj: bpy.types.Object, frame: int) -> list[str]:
+    """Return the layers that Blender shows at a frame."""
+    bpy.context.scene.frame_set(frame)
+    data = obj.evaluated_get(bpy.context.evaluated_depsgraph_get()).data
+    return [layer.name for layer in data.layers if not layer.hide and layer.opacity > 0.5]
+
+
+def test_layers_called_by_letters_are_found_and_one_is_shown(addon) -> None:
+    mouth = pencil()
+    face, proposal = fit.fit(mouth)
+    assert face == mouth
+    assert proposal.sentence() == "Ready to speak: 9 drawn mouths (Grease Pencil layers)"
+    applied = clips.apply_motion(mouth, talk(), clip="one", start_frame=1.0)
+    assert applied.sentence().startswith(f"Mouth drawing changed {applied.drawings} times over")
+    assert applied.drawings >= 4
+    assert not applied.findings
+    seen = [shown_layers(mouth, frame) for frame in range(-20, 60)]
+    assert all(len(one) == 1 for one in seen)
+    assert seen[0] == seen[-1] == ["X"]
+    assert shown_layers(mouth, 7) == ["A"]  # sealed
+    assert {"A", "D", "X"} <= {one[0] for one in seen}
+
+
+def test_a_time_offset_shows_the_frame_of_the_mouth(addon) -> None:
+    mouth = pencil(layers=("Lines",), frames=range(1, 10))
+    with pytest.raises(HeadError, match="press Drawn Mouth"):
+        fit.fit(mouth)
+    bpy.ops.diffspeaker.drawn_mouth()
+    modifier = mouth.modifiers[0]
+    assert (modifier.type, modifier.mode) == ("GREASE_PENCIL_TIME", "FIX")
+    applied = clips.apply_motion(mouth, talk(), clip="one", start_frame=1.0)
+    assert applied.drawings >= 4
+    assert not applied.findings
+
+    def seen(frame: int) -> int:
+        bpy.context.scene.frame_set(frame)
+        data = mouth.evaluated_get(bpy.context.evaluated_depsgraph_get()).data
+        current = data.layers[0].current_frame()
+        strokes = current.drawing.strokes
+        return round(strokes[0].points[1].position[2])
+
+    assert seen(-20) == 9  # X
+    assert seen(7) == 1  # A, sealed
+    assert {1, 4, 9} <= {seen(frame) for frame in range(1, 31)}
+
+
+def plane(name: str = "Face") -> bpy.types.Object:
+    mesh = bpy.data.meshes.new(name)
+    mesh.from_pydata([(-1, 0, -1), (1, 0, -1), (1, 0, 1), (-1, 0, 1)], [], [(0, 1, 2, 3)])
+    mesh.uv_layers.new()
+    return linked(bpy.data.objects.new(name, mesh))
+
+
+def pictures(folder, count: int = 9, first: int = 1) -> bpy.types.Image:
+    """Write an image sequence whose n-th picture is n tenths red, and load it."""
+    for n in range(first, first + count):
+        image = bpy.data.images.new("one", 4, 4)
+        image.pixels[:] = [n / 10, 0, 0, 1] * 16
+        image.filepath_raw, image.file_format = str(folder / f"mouth_{n:03}.png"), "PNG"
+        image.save()
+        bpy.data.images.remove(image)
+    image = bpy.data.images.load(str(folder / f"mouth_{first:03}.png"))
+    image.source = "SEQUENCE"
+    return image
+
+
+def textured(obj: bpy.types.Object, image: bpy.types.Image) -> bpy.types.Node:
+    material = bpy.data.materials.new(f"{obj.name} Mouth")
+    if material.node_tree is None:
+        material.use_nodes = True
+    node = material.node_tree.nodes.new("ShaderNodeTexImage")
+    node.image = image
+    obj.data.materials.append(material)
+    return node
+
+
+def test_an_image_sequence_stands_still_but_for_its_offset(addon, tmp_path) -> None:
+    face = plane()
+    node = textured(face, pictures(tmp_path))
+    bpy.ops.diffspeaker.drawn_mouth()
+    assert node.image_user.frame_duration == 1
+    assert node.image_user.frame_offset == 8  # X
+    applied = clips.apply_motion(face, talk(), clip="one", start_frame=1.0)
+    assert not applied.findings
+
+    def seen(frame: int) -> int:
+        bpy.context.scene.frame_set(frame)
+        return node.image_user.frame_offset
+
+    assert (seen(-20), seen(7), seen(100)) == (8, 0, 8)
+    tree = face.data.materials[0].node_tree
+    assert tree.animation_data.action is not None
+    bpy.ops.diffspeaker.forget_character()
+    assert tree.animation_data.action is None
+
+
+def test_an_image_empty_speaks(addon, tmp_path) -> None:
+    empty = bpy.data.objects.new("Mouth", None)
+    empty.empty_display_type, empty.data = "IMAGE", pictures(tmp_path, 6)
+    linked(empty)
+    bpy.ops.diffspeaker.drawn_mouth()
+    clips.apply_motion(empty, talk(), clip="one", start_frame=1.0)
+    bpy.context.scene.frame_set(7)
+    assert empty.image_user.frame_offset == 0
+    bpy.context.scene.frame_set(15)
+    assert empty.image_user.frame_offset != 0
+
+
+def test_a_number_of_an_armature_chooses(addon) -> None:
+    rig = linked(bpy.data.objects.new("Rig", bpy.data.armatures.new("Rig")))
+    rig["mouth"] = 0
+    rig.id_properties_ui("mouth").update(min=0, max=5)
+    bpy.ops.diffspeaker.drawn_mouth(drawings="rest MBP AI E O U", hold=3)
+    applied = clips.apply_motion(rig, talk(), clip="one", start_frame=1.0)
+    assert not applied.findings
+    seen = []
+    for frame in range(1, 31):
+        bpy.context.scene.frame_set(frame)
+        seen.append(rig["mouth"])
+        assert isinstance(rig["mouth"], int)
+    assert seen[6] == 1
+    assert 2 in seen
+    edges = np.flatnonzero(np.diff(seen)) + 1
+    assert np.diff(edges).min() >= 3
+    with pytest.raises(RuntimeError, match="names no mouth"):
+        bpy.ops.diffspeaker.drawn_mouth(drawings="rest Quux")
+
+
+def test_objects_are_shown_one_at_a_time(addon) -> None:
+    head = plane("Head")
+    mouths = {}
+    for word in ("rest", "ai", "e", "o", "u", "fv", "mbp"):
+        mouths[word] = plane(f"mouth_{word}")
+        mouths[word].parent = head
+    bpy.context.view_layer.objects.active = head
+    face, _ = fit.fit(head)
+    assert face == head
+    applied = clips.apply_motion(head, talk(), clip="one", start_frame=1.0)
+    assert not applied.findings
+    for frame, word in ((-20, "rest"), (7, "mbp"), (100, "rest")):
+        bpy.context.scene.frame_set(frame)
+        seen = [name for name, obj in mouths.items() if not obj.hide_render]
+        assert seen == [word]
+        assert [name for name, obj in mouths.items() if not obj.hide_viewport] == [word]
+    assert not head.hide_render
+
+
+def test_an_input_of_geometry_nodes_chooses(addon) -> None:
+    face = plane()
+    group = bpy.data.node_groups.new("Mouths", "GeometryNodeTree")
+    for way in ("INPUT", "OUTPUT"):
+        group.interface.new_socket("Geometry", in_out=way, socket_type="NodeSocketGeometry")
+    socket = group.interface.new_socket("Mouth", in_out="INPUT", socket_type="NodeSocketInt")
+    socket.min_value, socket.max_value = 1, 9
+    ends = [group.nodes.new(f"NodeGroup{word}") for word in ("Input", "Output")]
+    group.links.new(ends[0].outputs[0], ends[1].inputs[0])
+    face.modifiers.new("Nodes", "NODES").node_group = group
+    bpy.ops.diffspeaker.drawn_mouth()
+    assert not clips.apply_motion(face, talk(), clip="one").findings
+    place = detect.read_mapping(face).drawn_rows[0].places[0]
+    bpy.context.scene.frame_set(7)
+    assert face.path_resolve(place.name) == 1
+    bpy.context.scene.frame_set(-20)
+    assert face.path_resolve(place.name) == 9
