@@ -138,7 +138,7 @@ def release(obj: Any, mapping: Mapping, former: dict[str, float], now: Iterable[
     """Put shapes that rested back to where they stood."""
     still = {channel.name for channel in now}
     for owner in (obj, *_others(obj, mapping)):
-        key = owner.data.shape_keys
+        key = owner.data.shape_keys if owner.type == "MESH" else None
         for block in () if key is None else key.key_blocks:
             name = Channel(key, actions.path_of(block.name)).name
             if name in former and name not in still:
@@ -154,7 +154,7 @@ def _others(obj: Any, mapping: Mapping) -> list[Any]:
 
 def _unmapped(obj: Any, mapping: Mapping) -> Iterator[tuple[Any, Channel]]:
     """Yield the shapes of a mesh that no line and no driver sets."""
-    key = obj.data.shape_keys
+    key = obj.data.shape_keys if obj.type == "MESH" else None
     if key is None:
         return
     mapped = {p.name for p in mapping.places() if p.kind == "key" and p.owner == obj.name}
