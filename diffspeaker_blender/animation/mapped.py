@@ -503,7 +503,7 @@ def _kept_alone(
 
 def _animated(obj: Any, mapping: Mapping) -> list[Any]:
     """Return every datablock that lines of a face may animate: also shapes that rest meanwhile."""
-    own = obj.data.shape_keys
+    own = obj.data.shape_keys if obj.type == "MESH" else None
     return list(dict.fromkeys([*owners_of(mapping), *([] if own is None else [own])]))
 
 
