@@ -106,9 +106,9 @@ class Bench:
         ]
 
     def ends(self, bone: Any) -> Floats:
-        """Return a bone's head and tail (2, 3) in the world."""
+        """Return a bone's head and tail (2, 3) in the world, as it rests."""
         world = np.array(self.rig.matrix_world)
-        ends = np.array([bone.head, bone.tail])
+        ends = np.array([bone.bone.head_local, bone.bone.tail_local])
         return np.asarray(ends @ world[:3, :3].T + world[:3, 3])
 
     def unit(self, length: float) -> float:

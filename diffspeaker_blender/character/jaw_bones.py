@@ -24,6 +24,8 @@ Floats = NDArray[np.float64]
 MOST_TURN = 0.7
 _JAWS = re.compile(r"jaw|mandib|あご|顎|kiefer|unterkiefer|mand[ií]bula|m[aâ]choire", re.IGNORECASE)
 _TRIED = 14
+_WAY = 0.12
+"""Share of what a jaw moves that it is moved by, to see whether the mouth opens."""
 _NARROW = 0.3
 """Mouth widths that a jaw must part the lips by; shapes that do less leave the rest to a bone."""
 _TEETH = 0.785
@@ -119,17 +121,25 @@ def locked(bench: Bench) -> str:
 def _tries(bench: Bench, name: str, path: str) -> Iterable[tuple[Place, float]]:
     """Yield the channels of a bone that can be set, and by how much to try them."""
     bone = bench.rig.pose.bones[name]
-    places = bench.channels(bone, path)
     amount = TURN if path == "rotation" else 0.25 * bone.length
-    rise = {place: _rises(bench, place, amount) for place in places}
-    for place in sorted(places, key=lambda place: -rise[place]):
-        yield place, amount
+    tries = []
+    for place in bench.channels(bone, path):
+        moved = bench.moved({place: amount})
+        rise = max(float(np.abs(offsets[:, 2]).max(initial=0.0)) for offsets in moved.values())
+        tries.append((rise, place, amount * (_farther(bench, moved) if path != "rotation" else 1)))
+    for _, place, tried in sorted(tries, key=lambda one: -one[0]):
+        yield place, tried
 
 
-def _rises(bench: Bench, place: Place, amount: float) -> float:
-    """Return how far things go up or down in the world: what opens a mouth mostly does."""
-    moved = bench.moved({place: amount})
-    return max(float(np.abs(offsets[:, 2]).max(initial=0.0)) for offsets in moved.values())
+def _farther(bench: Bench, moved: dict[str, Floats]) -> float:
+    """Return how much farther a bone has to be moved, for a jaw to open well."""
+    name = max(moved, key=lambda key: float(np.abs(moved[key]).max(initial=0.0)))
+    size = np.linalg.norm(moved[name], axis=1)
+    peak = float(size.max(initial=0.0))
+    if peak <= 0:
+        return 1.0
+    extent = size_of(bench.rest[name][size > 0.15 * peak])
+    return float(np.clip(_WAY * extent / peak, 0.1, 100.0))
 
 
 def _opening(

@@ -25,7 +25,13 @@ _STEP = 0.12
 """Mouth widths that a lip bone is moved by to see what it does."""
 _LIPS = re.compile(r"lip(?!s?_?offset)|mouth|oris|corner|口|唇", re.IGNORECASE)
 _ROLES = ("lipUpper", "lipLower", "corners", "lipSides", "lips")
+_PAIRS = ((0, 1), (2, 4), (3, 5))
+"""Landmarks of the upper and the lower lip that meet."""
+_HALF = 0.4
+"""Share of our jaw at which closing is solved once more."""
 _MOST_BONES = 26
+_DROOPS = 0.7
+"""Share of the jaw's opening that the upper lip may come down by to meet the lower one."""
 _LOCKS = re.compile(r"mouth_?lock|lips?_?(?:lock|seal|zip|close)|sticky_?lips?", re.IGNORECASE)
 
 
@@ -107,13 +113,15 @@ class Lips:
         if lock is not None:
             lips, jaw_terms = "lock", self._jaw_terms(0.0)
         elif len(self.places) >= 6:
-            closing, left = self._closing()
+            closing, early, left = self._closing()
             if left < 0.35:
                 lips, jaw_terms = "bones", self._jaw_terms(left)
-                for place, amount in self._amounts(closing):
-                    terms[place].append(Term(amount / 2, (JAW, SEAL)))
-                    terms[place].append(Term(amount / 2, (JAW, SEAL), (TUCK,)))
-        rows = [Row((jaw.place,), tuple(jaw_terms), low=-3.2, high=3.2, group="jaw")]
+                for amounts, unless in ((closing, ()), (early, (JAW,))):
+                    for place, amount in self._amounts(amounts):
+                        terms[place].append(Term(amount / 2, (JAW, SEAL), unless))
+                        terms[place].append(Term(amount / 2, (JAW, SEAL), (*unless, TUCK)))
+        most = 3.2 if jaw.place.path == "rotation" else 1e4
+        rows = [Row((jaw.place,), tuple(jaw_terms), low=-most, high=most, group="jaw")]
         rows += [
             Row((place,), tuple(found), low=-100.0, high=100.0)
             for place, found in terms.items()
@@ -157,10 +165,10 @@ class Lips:
 
         It rises half-way when the lower lip goes under the teeth.
         """
-        half = round(self.jaw.turn / 2, 4)
+        half = round(self.jaw.turn / 2, 6)
         terms = [Term(half, (JAW,), unless), Term(half, (JAW,), (*unless, TUCK))]
         if left > 0.01:
-            terms.append(Term(round(-self.jaw.turn * left, 4), (JAW, SEAL), (TUCK,)))
+            terms.append(Term(round(-self.jaw.turn * left, 6), (JAW, SEAL), (TUCK,)))
         return terms
 
     def _lock(self) -> Place | None:
@@ -178,20 +186,37 @@ class Lips:
                 return place
         return None
 
-    def _closing(self) -> tuple[Floats, float]:
+    def _closing(self) -> tuple[Floats, Floats, float]:
         """Return amounts of lip bones that shut the fully open mouth, and the share left open.
+
+        Between them, how much more of j × (1 - j) a mouth needs that the jaw opens by j: bones turn
+        and look at one another, so that half the way is not half the amount.
+        """
+        total, marks = self._shut(1.0, np.zeros(len(self.places)))
+        some, _ = self._shut(_HALF, _HALF * total)
+        early = (some - _HALF * total) / (_HALF * (1 - _HALF))
+        opened = max(float(features(self.opened)[0]), 1e-6)
+        if -marks[0, 1] > _DROOPS * opened:  # the upper lip does what the lower one cannot
+            return total, early, 1.0
+        left = max(float((marks[up] - marks[down])[1]) for up, down in _PAIRS)
+        return total, early, float(np.clip(left / opened, 0.0, 1.0))
+
+    def _shut(self, jaw: float, total: Floats) -> tuple[Floats, Floats]:
+        """Return amounts that shut a mouth opened by a share of our jaw, and the landmarks then.
 
         Solved again from what is really left, for bones turn and chains pull.
         """
-        total = np.zeros(len(self.places))
-        marks = self.opened
+
+        def shown() -> Floats:
+            values = {p: u * a for p, u, a in zip(self.places, self.units, total, strict=True)}
+            return self.marks({self.jaw.place: jaw * self.jaw.turn} | values)
+
+        marks = shown()
         for _ in range(6):
             wanted = np.zeros((8, 3))
-            for up, down in ((0, 1), (2, 4), (3, 5)):
+            for up, down in _PAIRS:
                 apart = marks[up] - marks[down]
                 wanted[up], wanted[down] = -0.3 * apart, 0.7 * apart
             total = total + self.solve(wanted.ravel(), 0.03)
-            values = {p: u * a for p, u, a in zip(self.places, self.units, total, strict=True)}
-            marks = self.marks({self.jaw.place: self.jaw.turn} | values)
-        left = features(marks)[0] / max(features(self.opened)[0], 1e-6)
-        return total, float(np.clip(left, 0.0, 1.0))
+            marks = shown()
+        return total, marks

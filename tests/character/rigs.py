@@ -286,6 +286,68 @@ def _nameless() -> Rig:
     return Rig(tuple(bones), along="Z")
 
 
+def _moved_jaw() -> Rig:
+    """Return Auto-Rig Pro's jaw as it is: the deforming bone looks at a control that is moved."""
+    rig = _auto_rig_pro()
+    jaw = [
+        Bone("c_jawbone.x", "", CHIN, _out(CHIN), "c_head.x"),
+        Bone("jawbone.x", "jaw", JAW, CHIN, "c_head.x", tracks="c_jawbone.x"),
+    ]
+    others = [bone for bone in rig.bones[1:] if "jawbone" not in bone.name]
+    return Rig((rig.bones[0], *jaw, *others), mode="XYZ")
+
+
+def _unity_face() -> Rig:
+    """Return a game's face with lids of one bone each, in centimetres, lying."""
+    bones = _head("Head", "Jaw")
+    bones += _mirror(
+        [
+            _lip("Lip_Upper_M", "top", "Head", radius=0.014),
+            _lip("Lip_Lower_M", "bot", "Jaw", radius=0.014),
+            _lip("Mouth_Corner_L", "corner", "Head", "L"),
+            _lid("Eyelid_Upper_L", "lidT", "Head"),
+            Bone("Eye_L", "eye", EYE, _out(EYE, 0.03), "Head", "L"),
+            Bone("Brow_L", "brow", (0.03, -0.135, 0.7), (0.03, -0.15, 0.7), "Head", "L", 0.02),
+        ], "_L", "_R",
+    )  # fmt: skip
+    bones += _chain(["Tongue_01", "Tongue_02"], "Jaw")
+    return Rig(tuple(bones), scale=0.01, lying=True, along="Z")
+
+
+def _deforming_only() -> Rig:
+    """Return what is left of a Rigify rig in a game: its deforming bones alone."""
+    bones = _head("DEF-spine.006", "DEF-jaw")
+    bones += _mirror(
+        [
+            _lip("DEF-lip.T.L", "top1", "DEF-spine.006", "L", 0.014),
+            _lip("DEF-lip.B.L", "bot1", "DEF-jaw", "L", 0.014),
+            _lip("DEF-lip.T.L.001", "top2", "DEF-spine.006", "L"),
+            _lip("DEF-lip.B.L.001", "bot2", "DEF-jaw", "L"),
+            _lid("DEF-lid.T.L", "lidT", "DEF-spine.006"),
+            _lid("DEF-lid.B.L", "lidB", "DEF-spine.006"),
+            Bone("DEF-eye.L", "eye", EYE, _out(EYE, 0.03), "DEF-spine.006", "L"),
+        ], ".L", ".R",
+    )  # fmt: skip
+    bones += _chain(["DEF-tongue", "DEF-tongue.001", "DEF-tongue.002"], "DEF-jaw")
+    return Rig(tuple(bones))
+
+
+def _source() -> Rig:
+    bones = _head("ValveBiped.Bip01_Head1", "jaw_C")
+    bones += _mirror(
+        [
+            _lip("lip_upper_C", "top", "ValveBiped.Bip01_Head1", radius=0.014),
+            _lip("lip_lower_C", "bot", "jaw_C", radius=0.014),
+            _lip("lip_corner_L", "corner", "ValveBiped.Bip01_Head1", "L"),
+            _lid("eyelid_upper_L", "lidT", "ValveBiped.Bip01_Head1"),
+            _lid("eyelid_lower_L", "lidB", "ValveBiped.Bip01_Head1"),
+            Bone("eyeball_L", "eye", EYE, _out(EYE, 0.03), "ValveBiped.Bip01_Head1", "L"),
+        ], "_L", "_R",
+    )  # fmt: skip
+    bones += _chain(["tongue_a", "tongue_b"], "jaw_C")
+    return Rig(tuple(bones), scale=0.0254, along="X", mode="YZX")
+
+
 RIGS: dict[str, Callable[[], Rig]] = {
     "Auto-Rig Pro": _auto_rig_pro,
     "Unity humanoid": lambda: _game("Jaw", "Head", "LeftEye", "RightEye", along="Z"),
@@ -298,6 +360,10 @@ RIGS: dict[str, Callable[[], Rig]] = {
     "Rocketbox": _rocketbox,
     "CloudRig": _cloudrig,
     "Daz Genesis": _daz,
+    "Auto-Rig Pro, jaw moved": _moved_jaw,
+    "Unity face": _unity_face,
+    "Rigify in a game": _deforming_only,
+    "Source": _source,
     "Nameless bones": _nameless,
 }  # fmt: skip
 
