@@ -79,6 +79,26 @@ class AnyMesh:
             label = lowered
         return np.asarray(np.unique(label, return_inverse=True)[1]).reshape(-1)
 
+    def landing(self, point: ArrayLike, allowed: Mask) -> int:
+        """Return the vertex that belongs to the nearest point of the surface `allowed` (N,).
+
+        It is a corner of the triangle that a point (3,) lies on: the nearest vertex of a coarse
+        mesh may be on the other lip.
+        """
+        goal = np.asarray(point, dtype=np.float64)
+        faces = self.triangles[allowed[self.triangles].all(1)]
+        if not len(faces):
+            ids = np.flatnonzero(allowed)
+            return int(ids[((self.positions[ids] - goal) ** 2).sum(1).argmin()])
+        p = self.positions[faces]
+        away = np.linalg.norm(p - goal, axis=2)
+        span = np.linalg.norm(p - np.roll(p, 1, axis=1), axis=2).max(1)
+        near = np.flatnonzero(away.min(1) - span <= away.min())
+        shares = closest_on_triangles(goal, p[near])
+        gap = np.linalg.norm(np.einsum("nk,nkc->nc", shares, p[near]) - goal, axis=1)
+        best = int(gap.argmin())
+        return int(faces[near[best], shares[best].argmax()])
+
     def distance(self, sources: ArrayLike, limit: float = np.inf) -> Floats:
         """Length (N,) of the shortest edge path to the nearest source; `inf` beyond `limit`."""
         return self.graph.distance(self.positions, np.asarray(sources, dtype=np.int64), limit)
@@ -231,3 +251,30 @@ def _grid(count: int) -> Floats:
     keep = (i + j <= count) & ((i == 0) + (j == 0) + (i + j == count) < 2)
     shares = np.stack([i[keep], j[keep], count - i[keep] - j[keep]], axis=1) / count
     return np.asarray(shares, dtype=np.float64)
+
+
+def closest_on_triangles(points: Floats, triangles: Floats) -> Floats:
+    """Return barycentric weights (..., 3) of the points of triangles (..., 3, 3) nearest points.
+
+    The three edges and the inside are tried and the best is taken; points (..., 3) broadcast.
+    """
+    a, b, c = (triangles[..., k, :] for k in range(3))
+    ab, ac, ap = b - a, c - a, points - a
+    d = [(x * y).sum(-1) for x, y in ((ab, ab), (ab, ac), (ac, ac), (ap, ab), (ap, ac))]
+    scale = np.maximum(d[0] * d[2] - d[1] ** 2, 1e-18)
+    v = (d[2] * d[3] - d[1] * d[4]) / scale
+    w = (d[0] * d[4] - d[1] * d[3]) / scale
+    shares = np.stack([1 - v - w, v, w], axis=-1)
+    outside = np.asarray((shares < 0).any(-1))
+    options, gaps = [], []
+    for i, j in ((0, 1), (1, 2), (2, 0)):
+        start, side = triangles[..., i, :], triangles[..., j, :] - triangles[..., i, :]
+        length = np.maximum((side**2).sum(-1), 1e-18)
+        t = np.clip(((points - start) * side).sum(-1) / length, 0, 1)
+        option = np.zeros(np.broadcast_shapes(shares.shape, (*t.shape, 3)))
+        option[..., i], option[..., j] = 1 - t, t
+        options.append(option)
+        gaps.append(((start + t[..., None] * side - points) ** 2).sum(-1))
+    edge = np.stack(gaps, -1).argmin(-1)
+    along = np.take_along_axis(np.stack(options, -2), edge[..., None, None], -2)[..., 0, :]
+    return np.where(outside[..., None], along, shares)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .any_mesh import AnyMesh, Mask, Samples
+from .any_mesh import MOST_STEPS, AnyMesh, Mask, Samples
 from .mesh import Floats, Integers, fit_sphere
 
 NAMES: tuple[str, ...] = (
@@ -65,6 +65,8 @@ class _Finder:
         inside = skin & (mesh.positions[:, 1] > self.low - 0.1 * self.height)
         faces = mesh.triangles[inside[mesh.triangles].all(1)]
         self.outside = mesh.sample(faces, self.height / FINE)
+        longest = float(np.linalg.norm(np.ptp(mesh.positions[faces], axis=1), axis=1).max())
+        self.pixel = max(1.5 * self.height / FINE, 1.5 * longest / MOST_STEPS)
         self.doubtful: list[str] = []
 
     def find(self) -> Guess:
@@ -108,7 +110,6 @@ class _Finder:
         """Return the foremost point between forehead and mouth."""
         share = (profile[:, 1] - self.low) / self.height
         middle = profile[(share > 0.2) & (share < 0.72)]
-        # What stands out before the line from brow to chin, not what leans forwards with it.
         return np.asarray(middle[middle[:, 2].argmax()])
 
     def _mouth(self, profile: Floats, nose: Floats) -> tuple[Floats, Floats, Floats]:
@@ -134,8 +135,8 @@ class _Finder:
         mesh = self.mesh
         if len(front) < 4:
             return None
-        ids = np.flatnonzero(self.skin)
-        chain = [int(ids[_nearest(mesh.positions[ids], point)]) for point in front]
+        main = self.outside.main
+        chain = [int(main[_nearest(self.outside.positions, point)]) for point in front]
         chain = list(dict.fromkeys(chain))
         best, found = SLIT, None
         span = float(np.linalg.norm(front[0] - front[-1]))
@@ -181,8 +182,9 @@ class _Finder:
         """Return the eyes' corners: the ends of what is seen of the balls."""
         points = {}
         balls = self._balls(nose)
+        holes = {} if balls else self._holes(nose)
         for side, sign in (("left", 1.0), ("right", -1.0)):
-            ends = None
+            ends = holes.get(sign)
             if balls:
                 ends = self._opening(balls[sign], sign) or self._lid_ends(balls[sign], sign)
             if ends is None:
@@ -194,6 +196,50 @@ class _Finder:
                 )
             points[f"eye_inner_{side}"], points[f"eye_outer_{side}"] = ends
         return points
+
+    def _holes(self, nose: Floats) -> dict[float, tuple[Floats, Floats]]:
+        """Return the ends of two like holes above the nose's tip: sockets without eyeballs.
+
+        A hole is what a vertical closing of the front view fills: small ones are tried first.
+        """
+        pixel = self.pixel
+        view = _depth(self.outside.positions, pixel)
+        depth = np.maximum(_whole(view.depth), self.outside.positions[:, 2].min())
+        place = view.origin + (np.indices(depth.shape).transpose(1, 2, 0) + 0.5) * pixel
+        aside = place[..., 0] - self.middle
+        level = (place[..., 1] > nose[1] + 0.04 * self.height) & (
+            place[..., 1] < nose[1] + 0.45 * self.height
+        )
+        level &= (np.abs(aside) > 0.04 * self.width) & (np.abs(aside) < 0.42 * self.width)
+        for reach in (0.035, 0.06, 0.1):
+            closed = _closed(depth, round(reach * self.height / pixel))
+            hole = level & (closed - depth > 0.025 * self.height)
+            found = {}
+            for sign in (1.0, -1.0):
+                cells = _largest(hole & (sign * aside > 0))
+                wide = np.ptp(cells[:, 0]) * pixel if len(cells) else 0.0
+                apart = np.abs(aside[tuple(cells.T)]).min(initial=np.inf) > 0.05 * self.width
+                if 0.06 * self.width < wide < 0.32 * self.width and apart:
+                    order = cells[np.argsort(sign * cells[:, 0])]
+                    found[sign] = (
+                        self._edge(order, view, closed),
+                        self._edge(order[::-1], view, closed),
+                    )
+            if len(found) == 2 and self._alike(found):
+                return found
+        return {}
+
+    def _edge(self, cells: Integers, view: _Buffer, closed: Floats) -> Floats:
+        """Return the point of the skin at the first column of a hole's cells (n, 2)."""
+        column = cells[cells[:, 0] == cells[0, 0]]
+        x, y = view.origin + (column.mean(0) + 0.5) * view.pixel
+        return self._snap(np.array([x, y, closed[tuple(column[len(column) // 2])]]))
+
+    def _alike(self, found: dict[float, tuple[Floats, Floats]]) -> bool:
+        """Whether a left and a right hole are each other's mirror image, more or less."""
+        flip, shift = np.array([-1.0, 1.0, 1.0]), np.array([2 * self.middle, 0.0, 0.0])
+        pairs = zip(found[1.0], found[-1.0], strict=True)
+        return all(np.linalg.norm(a - (b * flip + shift)) < 0.1 * self.width for a, b in pairs)
 
     def _balls(self, nose: Floats) -> dict[float, Integers]:
         """Return the vertices of the left (1.0) and the right (-1.0) eyeball, if there are two."""
@@ -287,8 +333,7 @@ def lip_sides(mesh: AnyMesh, skin: Mask, upper: Floats, lower: Floats) -> Intege
 
     `upper` and `lower` are points (3,) on the lips.  Vertices out of reach are 0.
     """
-    ids = np.flatnonzero(skin)
-    ways = [mesh.distance([ids[_nearest(mesh.positions[ids], p)]]) for p in (upper, lower)]
+    ways = [mesh.distance([mesh.landing(p, skin)]) for p in (upper, lower)]
     side = np.where(ways[0] < ways[1], 1, -1)
     side[~np.isfinite(ways[0]) & ~np.isfinite(ways[1])] = 0
     return np.asarray(side)
@@ -346,6 +391,48 @@ def _depth(points: Floats, pixel: float) -> _Buffer:
     cell = _cells(points, origin, pixel, shape)
     np.maximum.at(depth, (cell[:, 0], cell[:, 1]), points[:, 2])
     return _Buffer(origin, pixel, depth)
+
+
+def _whole(depth: Floats) -> Floats:
+    """Fill cells of a front view (X, Y) that no sample has met, but three of their neighbours."""
+    for _ in range(3):
+        padded = np.pad(depth, 1, constant_values=-np.inf)
+        beside = [padded[1:-1, 2:], padded[1:-1, :-2], padded[2:, 1:-1], padded[:-2, 1:-1]]
+        lonely = np.isinf(depth) & (np.sum(np.isfinite(beside), axis=0) >= 3)
+        depth = np.where(lonely, np.max(beside, axis=0), depth)
+    return depth
+
+
+def _closed(depth: Floats, reach: int) -> Floats:
+    """Return a front view (X, Y) whose gaps of up to 2 `reach` cells along Y are filled."""
+
+    def spread(view: Floats) -> Floats:
+        padded = np.pad(view, ((0, 0), (reach, reach)), mode="edge")
+        count = view.shape[1]
+        return np.asarray(np.max([padded[:, k : k + count] for k in range(2 * reach + 1)], axis=0))
+
+    return -spread(-spread(depth))
+
+
+def _largest(mask: Mask) -> Integers:
+    """Return the cells (n, 2) of the largest connected piece of a mask (X, Y)."""
+    label = np.where(mask, np.arange(mask.size).reshape(mask.shape) + 1, 0)
+    while True:
+        grown = np.pad(label, 1)
+        beside = [
+            grown[1:-1, 1:-1],
+            grown[2:, 1:-1],
+            grown[:-2, 1:-1],
+            grown[1:-1, 2:],
+            grown[1:-1, :-2],
+        ]
+        new = np.where(mask, np.max(beside, axis=0), 0)
+        if np.array_equal(new, label):
+            break
+        label = new
+    if not mask.any():
+        return np.empty((0, 2), dtype=np.int64)
+    return np.argwhere(label == np.bincount(label[mask]).argmax())
 
 
 def _nearest(points: Floats, point: Floats) -> int:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .controls import CONTROLS
 from .head_frame import LIFE_EYE_DISTANCE
 from .mesh import Floats, Integers
-from .registration import Target, edge_curve
+from .registration import NO_BALL, Target, edge_curve, lid_ends
 
 Shapes = NDArray[np.float32]
 
@@ -61,12 +61,8 @@ def find_opening(target: Target, which: int | None = None) -> Opening | None:
         ends = points["corner_left"], points["corner_right"]
         sides, ball = target.lips, None
     else:
-        name = ("left", "right")[which]
-        corners = [points[f"eye_{end}_{name}"] for end in ("inner", "outer")]
-        left, right = sorted(corners, key=lambda p: -p[0])
-        ends = left, right
-        sides = target.lids[which]
-        ball = target.eyes[which] or ((left + right) / 2, 0.0)
+        ends = lid_ends(target, which)
+        sides, ball = target.lids[which], target.eyes[which] or NO_BALL
     label = sides[samples.main]
     common = np.linspace(-0.9, 0.9, 25)
     edges: list[Spots] = []
@@ -101,19 +97,14 @@ def tighten(shape: Shapes, opening: Opening, before: Floats, goal: Floats, limit
         shape *= np.where(mine, factor, 1.0)[:, None].astype(np.float32)
 
 
-def close_slits(target: Target, shapes: Shapes) -> None:
-    """Let mouthClose undo what jawOpen opens, and the lids meet, on the character's own edges."""
+def close_lips(target: Target, shapes: Shapes) -> None:
+    """Let mouthClose undo what jawOpen opens, on the character's own edges."""
     p = target.mesh.positions
     mouth = find_opening(target)
     if mouth is not None:
         jaw = shapes[CONTROLS.index("jawOpen")]
         goal = np.minimum(mouth.gaps(p), -TOUCH)
         tighten(shapes[CONTROLS.index("mouthClose")], mouth, p + jaw, goal, 0.6)
-    for which, side in enumerate(("Left", "Right")):
-        eye = find_opening(target, which)
-        if eye is not None:
-            goal = np.full(len(eye.places), -TOUCH)
-            tighten(shapes[CONTROLS.index(f"eyeBlink{side}")], eye, p, goal, 0.6)
 
 
 def measure(target: Target, shapes: Shapes) -> dict[str, float]:

@@ -59,6 +59,12 @@ LEAST_WAY = 1.7
 CURVE_WEIGHT = 4.0
 POINT_WEIGHT = 6.0
 
+NO_BALL = (np.zeros(3), 0.0)
+"""Where an eye has no ball, nothing of its lids is inside one."""
+
+OFF_ARCH = 0.06
+"""Height above a lid's arch, in lengths of the eye, at which something else was read."""
+
 BINS = 33
 """Places along a lip or lid at which its edge is read."""
 
@@ -145,7 +151,22 @@ def edge_curve(
         edge = strip[height < height.min() + 0.02 * half]
         places.append(t)
         points.append(p[edge].mean(0))
-    return np.array(places), _steady(np.array(points).reshape(-1, 3))
+    read = np.array(places), _steady(np.array(points).reshape(-1, 3))
+    return _arched(*read, left, right) if lid and len(places) > 8 else read
+
+
+def _arched(places: Floats, points: Floats, left: Floats, right: Floats) -> tuple[Floats, Floats]:
+    """Leave out the places of a lid's edge that lie far off a smooth arch from corner to corner."""
+    line = (left[1] + right[1]) / 2 + places * (left[1] - right[1]) / 2
+    height = (points[:, 1] - line) / np.linalg.norm(left - right)
+    basis = (1 - places**2)[:, None] * places[:, None] ** np.arange(3)
+    weight = np.ones(len(places))
+    for _ in range(10):
+        scaled = np.sqrt(weight)[:, None]
+        arch = basis @ np.linalg.lstsq(scaled * basis, scaled[:, 0] * height, rcond=None)[0]
+        weight = 1 / (1 + ((height - arch) / 0.02) ** 2)
+    kept = np.abs(height - arch) < OFF_ARCH
+    return places[kept], points[kept]
 
 
 def _steady(points: Floats) -> Floats:
@@ -212,7 +233,7 @@ def _start(face: FaceTopology, target: Target) -> tuple[Floats, Anchors]:
     ]
     anchors += _lip_anchors(face, target)
     for which, (lids, ball) in enumerate(zip(face.lids, balls, strict=True)):
-        anchors += _lid_anchors(face, target, which, ball)
+        anchors += _lid_anchors(face, target, which, target.eyes[which] or NO_BALL)
         centre, radius = ball
         for ring in lids.rings[:3]:
             for v in ring:
@@ -226,20 +247,37 @@ def _with_eyes(
     face: FaceTopology, target: Target, own: Floats, goal: Floats
 ) -> tuple[Floats, Floats, list[tuple[Floats, float]]]:
     """Add the eyeballs' centres to the points; balls that the target lacks are warped ones."""
-    warp = rbf_warp(own, goal)
-    balls: list[tuple[Floats, float]] = []
-    for eye, lids, found in zip(face.eyes, face.lids, target.eyes, strict=True):
-        if found is not None:
-            balls.append(found)
-            continue
-        ends = face.positions[[lids.inner, lids.outer]]
-        warped = warp(ends)
-        grown = float(np.linalg.norm(warped[1] - warped[0]) / np.linalg.norm(ends[1] - ends[0]))
-        centre = warped.mean(0) + (eye.centre - ends.mean(0)) * grown
-        balls.append((centre, eye.radius * grown))
+    balls = balls_of(face, target)
     own = np.concatenate([own, [eye.centre for eye in face.eyes]])
     goal = np.concatenate([goal, [centre for centre, _ in balls]])
     return own, goal, balls
+
+
+def balls_of(face: FaceTopology, target: Target) -> list[tuple[Floats, float]]:
+    """Return centre and radius of both eyeballs, guessed where there are none."""
+    return [found or _ball_behind(face, target, k) for k, found in enumerate(target.eyes)]
+
+
+def _ball_behind(face: FaceTopology, target: Target, which: int) -> tuple[Floats, float]:
+    """Guess the eyeball (centre, radius) of an eye that has none: what its lids' edges lie on."""
+    lids, left, right = face.lids[which], *lid_ends(target, which)
+    width = float(np.linalg.norm(face.positions[lids.inner] - face.positions[lids.outer]))
+    radius = lids.eye.radius * max(float(np.linalg.norm(left - right)) / width, 1.0)
+    side = target.lids[which][target.samples.main]
+    curves = [edge_curve(target.samples, side, (left, right), k, NO_BALL)[1] for k in (1, -1)]
+    edge = np.concatenate([[left, right], *curves])
+    centre = np.array([*((left + right) / 2)[:2], 0.0])
+    inside = np.maximum(radius**2 - ((edge - centre)[:, :2] ** 2).sum(1), 0.0)
+    centre[2] = float(np.median(edge[:, 2] - np.sqrt(inside)))
+    return centre, radius
+
+
+def lid_ends(target: Target, which: int) -> tuple[Floats, Floats]:
+    """Return the corners of the left (0) or right (1) eye, the one on the left first."""
+    name = ("left", "right")[which]
+    corners = [target.points[f"eye_{end}_{name}"] for end in ("inner", "outer")]
+    left, right = sorted(corners, key=lambda p: -p[0])
+    return left, right
 
 
 def _lip_anchors(face: FaceTopology, target: Target) -> list[tuple[int, Floats, float]]:
@@ -266,9 +304,7 @@ def _lid_anchors(
     face: FaceTopology, target: Target, which: int, ball: tuple[Floats, float]
 ) -> list[tuple[int, Floats, float]]:
     """Bind the margins of one eye's lids to the target's."""
-    lids, name = face.lids[which], ("left", "right")[which]
-    corners = [target.points[f"eye_{end}_{name}"] for end in ("inner", "outer")]
-    left, right = sorted(corners, key=lambda p: -p[0])
+    lids, (left, right) = face.lids[which], lid_ends(target, which)
     ends = sorted((lids.inner, lids.outer), key=lambda v: -face.positions[v, 0])
     a, b = (face.positions[v] for v in ends)
     side = target.lids[which][target.samples.main]
@@ -403,6 +439,7 @@ def read_target(
     Returns the target and scale, rotation (3, 3) and shift (3,) with which
     frame point = scale · rotation · point + shift.
     """
+    _check_slit(mesh, skin, points)
     names = [name for name in points if name in face.landmarks]
     own = np.array([face.point(name) for name in names])
     theirs = np.array([points[name] for name in names])
@@ -418,7 +455,6 @@ def read_target(
     moved.weld, moved.triangles = mesh.weld, mesh.triangles
     moved.positions = scale * mesh.positions @ rotation.T + shift
     placed = {name: scale * rotation @ np.asarray(p) + shift for name, p in points.items()}
-    _check_slit(moved, skin, placed)
     lips = lip_sides(moved, skin, placed["lip_upper"], placed["lip_lower"])
     middle = np.mean([placed[n] for n in ("nose_tip", "lip_upper")], axis=0)
     near = skin & (np.linalg.norm(moved.positions - middle, axis=1) < REACH)
@@ -439,11 +475,7 @@ def read_target(
 
 def _check_slit(mesh: AnyMesh, skin: Mask, points: dict[str, Floats]) -> None:
     """Raise `FaceError` where the skin goes straight from lip to lip: that mouth cannot open."""
-    ids = np.flatnonzero(skin)
-    upper, lower = (
-        int(ids[((mesh.positions[ids] - points[name]) ** 2).sum(1).argmin()])
-        for name in ("lip_upper", "lip_lower")
-    )
+    upper, lower = (mesh.landing(points[name], skin) for name in ("lip_upper", "lip_lower"))
     gap = float(np.linalg.norm(mesh.positions[upper] - mesh.positions[lower]))
     if upper == lower or float(mesh.distance([upper])[lower]) < LEAST_WAY * gap:
         raise FaceError(

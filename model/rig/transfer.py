@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..progress import UNWATCHED, Watch
-from .any_mesh import AnyMesh, Graph, Mask
+from .any_mesh import AnyMesh, Graph, Mask, closest_on_triangles
 from .attached import add_parts
 from .controls import CONTROLS
 from .demo_head import Head
@@ -27,9 +27,10 @@ from .derivation import derive_face
 from .eyes import Lids
 from .face_points import lip_sides
 from .head_frame import Eye, Frame
+from .lid_closing import close_lids
 from .mesh import Floats, Integers, fit_sphere, smoothstep, unit, vertex_normals
-from .openings import close_slits, measure
-from .registration import Target, conjugate_gradients, fit, read_target
+from .openings import close_lips, measure
+from .registration import Target, balls_of, conjugate_gradients, fit, read_target
 from .rig import Rig
 from .topology import FaceTopology, level
 
@@ -195,33 +196,6 @@ class _Surface:
         return corners, shares, np.minimum(gap[rows, best], 9.0), facing
 
 
-def closest_on_triangles(points: Floats, triangles: Floats) -> Floats:
-    """Return barycentric weights (..., 3) of the points of triangles (..., 3, 3) nearest points.
-
-    The three edges and the inside are tried and the best is taken; points (..., 3) broadcast.
-    """
-    a, b, c = (triangles[..., k, :] for k in range(3))
-    ab, ac, ap = b - a, c - a, points - a
-    d = [(x * y).sum(-1) for x, y in ((ab, ab), (ab, ac), (ac, ac), (ap, ab), (ap, ac))]
-    scale = np.maximum(d[0] * d[2] - d[1] ** 2, 1e-18)
-    v = (d[2] * d[3] - d[1] * d[4]) / scale
-    w = (d[0] * d[4] - d[1] * d[3]) / scale
-    shares = np.stack([1 - v - w, v, w], axis=-1)
-    outside = np.asarray((shares < 0).any(-1))
-    options, gaps = [], []
-    for i, j in ((0, 1), (1, 2), (2, 0)):
-        start, side = triangles[..., i, :], triangles[..., j, :] - triangles[..., i, :]
-        length = np.maximum((side**2).sum(-1), 1e-18)
-        t = np.clip(((points - start) * side).sum(-1) / length, 0, 1)
-        option = np.zeros(np.broadcast_shapes(shares.shape, (*t.shape, 3)))
-        option[..., i], option[..., j] = 1 - t, t
-        options.append(option)
-        gaps.append(((start + t[..., None] * side - points) ** 2).sum(-1))
-    edge = np.stack(gaps, -1).argmin(-1)
-    along = np.take_along_axis(np.stack(options, -2), edge[..., None, None], -2)[..., 0, :]
-    return np.where(outside[..., None], along, shares)
-
-
 def fill(target: Target, carried: Shapes, trust: Floats) -> Shapes:
     """Smooth carried shapes (K, N, 3) over the skin and fill in where they are not trusted."""
     mesh, skin = target.mesh, target.skin
@@ -275,7 +249,8 @@ def make_shapes(
     watch(0.8)
     there = correspond(face, fitted, target)
     shapes = fill(target, there.carry(own), there.trust)
-    close_slits(target, shapes)
+    close_lips(target, shapes)
+    close_lids(target, balls_of(face, target), shapes)
     watch(0.95)
     counts = add_parts(target, face, fitted, own, shapes, head)
     measures = measure(target, shapes)

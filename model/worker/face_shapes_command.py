@@ -4,10 +4,10 @@
     python -m model face-shapes IN.npz OUT.npz
 
 IN.npz is a character as Blender has it, +Z up: vertices (V, 3), triangles (T, 3), owner (V,) the
-object that each vertex is of, face the number of the face's object; and, to make shapes, names
-(P,) and points (P, 3).  Without points OUT.npz gets names, points, doubtful (P,) and turn, the
-quarter turns about Z from facing -Y.  With them it gets names (K,), shapes (K, V, 3) and a JSON
-report.  Each line of output is a JSON object: {"fraction": …} while it works.
+object that each vertex is of, face the number of the face's object, upright (3, 3) the directions
+of its own axes as columns; and, to make shapes, names (P,) and points (P, 3).  Without points
+OUT.npz gets names, points and doubtful (P,).  With them it gets names (K,), shapes (K, V, 3) and a
+JSON report.  Each line of output is a JSON object: {"fraction": …} while it works.
 """
 
 from __future__ import annotations
@@ -28,13 +28,11 @@ from ..rig import demo_head
 from ..rig.any_mesh import AnyMesh, Mask
 from ..rig.controls import CONTROLS
 from ..rig.face_points import Guess, guess_points
+from ..rig.facing import facings
 from ..rig.transfer import Made, make_shapes
 
-UPRIGHT = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
-"""Rows are Blender's axes that are left, up and front of what faces -Y."""
-
-QUARTER = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
-"""A quarter turn about up."""
+NO_FACE = 8
+"""Doubtful points from which neither eyes nor a gap between lips were found."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,24 +45,19 @@ def run(arguments: argparse.Namespace) -> int:
     """Answer one file with another."""
     character = _read(arguments.input)
     if character.points:
-        names, turn = sorted(character.points), _facing(character)
-        made = character.shapes(turn)
+        names = sorted(character.points)
+        made = character.shapes()
         _write(
             arguments.output, names=np.array(CONTROLS), shapes=made.shapes,
             report=json.dumps({"counts": made.counts, "measures": made.measures, "points": names}),
         )  # fmt: skip
     else:
-        turn, guess = character.guess()
+        axes, guess = character.guess()
         names = list(guess.points)
-        places = np.stack([guess.points[name] for name in names]) @ axes(turn)
+        places = np.stack([guess.points[name] for name in names]) @ axes
         doubtful = np.array([name in guess.doubtful for name in names])
-        _write(arguments.output, names=np.array(names), points=places, doubtful=doubtful, turn=turn)
+        _write(arguments.output, names=np.array(names), points=places, doubtful=doubtful)
     return 0
-
-
-def axes(turn: int) -> NDArray[np.float64]:
-    """Return the rows left, up and front, in Blender's axes, of what faces `turn` quarters on."""
-    return np.asarray(np.linalg.matrix_power(QUARTER, turn) @ UPRIGHT)
 
 
 @dataclass(frozen=True)
@@ -77,51 +70,42 @@ class Character:
     face: int
     points: dict[str, NDArray[np.float64]]
 
-    def read(self, turn: int) -> tuple[AnyMesh, Mask]:
-        """Return the mesh, turned to look along +z, and which of its vertices are the skin."""
-        mesh = AnyMesh(self.vertices @ axes(turn).T, self.triangles)
+    upright: NDArray[np.float64]
+    """The face's own axes, which say where up may be where it lies (3, 3), as columns."""
+
+    def read(self, axes: NDArray[np.float64]) -> tuple[AnyMesh, Mask]:
+        """Return the mesh, its axes turned by rows (3, 3), and which of its vertices are skin."""
+        mesh = AnyMesh(self.vertices @ axes.T, self.triangles)
         mine = np.zeros(len(mesh.positions), dtype=bool)
         mine[mesh.weld[self.owner == self.face]] = True
         if not mine.any():
             raise FaceError("The picked object has no vertices.", "Pick the mesh of the face.")
         return mesh, mine & (mesh.part == np.bincount(mesh.part[mine]).argmax())
 
-    def guess(self) -> tuple[int, Guess]:
-        """Find the points, trying the four sides until one looks like a face."""
-        best: tuple[int, Guess] | None = None
-        for turn in (0, 2, 1, 3):
+    def guess(self) -> tuple[NDArray[np.float64], Guess]:
+        """Find the points, trying the ways it may face until one looks like a face."""
+        best: tuple[NDArray[np.float64], Guess] | None = None
+        mesh, skin = self.read(np.eye(3))
+        for axes in facings(mesh, skin, self.upright):
             try:
-                found = guess_points(*self.read(turn))
+                found = guess_points(*self.read(axes))
             except (ValueError, LookupError, ArithmeticError):
                 continue
             if best is None or len(found.doubtful) < len(best[1].doubtful):
-                best = (turn, found)
+                best = (axes, found)
             if not found.doubtful:
                 break
-        if best is None:
+        if best is None or len(best[1].doubtful) >= NO_FACE:
             raise FaceError(
-                "No face was found on this mesh.",
-                "Pick the mesh that is the character's head, upright, its mouth shut.",
+                "No face was found on this mesh: neither eyes nor a gap between two lips.",
+                "Pick the mesh that is the character's head, upright, its lips not joined.",
             )
         return best
 
-    def shapes(self, turn: int) -> Made:
+    def shapes(self) -> Made:
         """Make the shapes, in Blender's axes."""
-        turned = axes(turn)
-        points = {name: turned @ point for name, point in self.points.items()}
-        made = make_shapes(*self.read(turn), points, demo_head.load(), Watch(_tell))
-        shapes = made.shapes @ turned.astype(np.float32)
-        return Made(shapes, made.counts, made.measures)
-
-
-def _facing(character: Character) -> int:
-    """Return the quarter turns from facing -Y, by where the points of left and right lie."""
-    left, right = (
-        np.mean([p for n, p in character.points.items() if n.endswith(side)], axis=0)
-        for side in ("left", "right")
-    )
-    across = left - right
-    return int(np.argmax([across @ axes(turn)[0] for turn in range(4)]))
+        mesh, skin = self.read(np.eye(3))
+        return make_shapes(mesh, skin, self.points, demo_head.load(), Watch(_tell))
 
 
 def _tell(fraction: float) -> None:
@@ -139,6 +123,7 @@ def _read(path: Path) -> Character:
             np.asarray(given["vertices"], np.float64), np.asarray(given["triangles"], np.int64),
             np.asarray(given["owner"], np.int64), int(given["face"]),
             dict(zip(names, points, strict=True)),
+            np.asarray(given.get("upright", np.eye(3)), np.float64),
         )  # fmt: skip
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise FaceError(f"{path.name} holds no character: {error}.") from error
