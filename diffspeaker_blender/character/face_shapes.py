@@ -47,6 +47,9 @@ LABELS = {
 }
 """The points, in the words of the guide; left is the character's own left."""
 
+HEAD, STILL = 0.15, 0.02
+"""Upper share of a mesh that is head in any case, and what a bone may be turned or moved there."""
+
 LEAST = 1e-5
 """A shape that moves nothing of an object by this share of the face's size makes no key there."""
 
@@ -65,6 +68,54 @@ def check(obj: Any) -> None:
             )
     if made(obj):
         raise HeadError(f"{obj.name} has been given face shapes already.", "Remove them first.")
+    if any(one.type == "MIRROR" and one.show_viewport for one in obj.modifiers):
+        raise HeadError(
+            f"{obj.name} is half a face, completed by a Mirror modifier.",
+            "Apply the modifier; left and right need shapes of their own.",
+        )
+    if obj.data.shape_keys is not None and not obj.data.shape_keys.use_relative:
+        raise HeadError(f"The shape keys of {obj.name} are absolute.", "Make them relative.")
+    bone = _posed(obj)
+    if bone:
+        raise HeadError(
+            f"{obj.name} is posed: its bone {bone} is turned.",
+            "Set its armature to Rest Position until the shapes are made.",
+        )
+
+
+def _posed(obj: Any) -> str:
+    """Return the name of a bone that holds the head out of its rest, or nothing."""
+    rigs = [one.object for one in obj.modifiers if one.type == "ARMATURE" and one.object]
+    rigs = [rig for rig in rigs if rig.data.pose_position == "POSE"]
+    if not rigs or not len(obj.data.vertices):
+        return ""
+    height = detect.coordinates(obj.data.vertices) @ np.array(obj.matrix_world)[2, :3]
+    top = np.flatnonzero(height > height.max() - HEAD * np.ptp(height))
+    near = [obj.data.vertices[int(v)] for v in top[:: max(1, len(top) // 200)]]
+    used = {obj.vertex_groups[g.group].name for v in near for g in v.groups if g.weight > 0.1}
+    for rig in rigs:
+        for bone in (rig.pose.bones[name] for name in sorted(used) if name in rig.pose.bones):
+            change = np.array(bone.matrix) - np.array(bone.bone.matrix_local)
+            size = np.array([STILL, STILL, STILL, 2 * STILL * bone.bone.length])
+            if (np.abs(change[:3]) > size).any():
+                return str(bone.name)
+    return ""
+
+
+def _shown(mesh: Any) -> Floats:
+    """Return the form (V, 3) that a mesh's own keys give it now: a modelled person, often."""
+    keys = mesh.shape_keys
+    if keys is None:
+        return detect.coordinates(mesh.vertices)
+    rest = detect.coordinates(keys.reference_key.points)
+    form = rest.copy()
+    for block in keys.key_blocks:
+        if block != keys.reference_key and block.value and not block.mute:
+            change = detect.coordinates(block.points) - detect.coordinates(
+                block.relative_key.points
+            )
+            form += block.value * change
+    return form
 
 
 def write(obj: Any, path: Path, points: dict[str, Vector] | None = None) -> Path:
@@ -74,17 +125,19 @@ def write(obj: Any, path: Path, points: dict[str, Vector] | None = None) -> Path
     for number, one in enumerate(members):
         mesh = one.data
         world = np.array(one.matrix_world)
-        source = mesh.shape_keys.reference_key.points if mesh.shape_keys else mesh.vertices
-        local = detect.coordinates(source)
+        local = _shown(mesh)
         vertices.append(local @ world[:3, :3].T + world[:3, 3])
         triangles.append(detect.triangles(mesh) + count)
         owner.append(np.full(len(mesh.vertices), number))
         count += len(mesh.vertices)
     given = points or {}
+    upright = np.array(obj.matrix_world)[:3, :3]
+    upright = upright / np.maximum(np.linalg.norm(upright, axis=0), 1e-12)
     np.savez(
         path, vertices=np.concatenate(vertices), triangles=np.concatenate(triangles),
         owner=np.concatenate(owner), face=members.index(obj), names=np.array(list(given)),
         points=np.array([[place.x, place.y, place.z] for place in given.values()]).reshape(-1, 3),
+        upright=upright,
     )  # fmt: skip
     return path
 
@@ -111,6 +164,17 @@ def points_of(obj: Any) -> dict[str, Vector]:
             f"A point is missing: the {lacking[0]}.", "Press Find Points to set them all again."
         )
     return {name: found[name] for name in LABELS}
+
+
+def move_points(obj: Any, given: dict[str, Any]) -> None:
+    """Move points of a face to places (3,) in world space. Raises HeadError."""
+    there = markers(obj)
+    for name, where in given.items():
+        if name not in LABELS:
+            raise HeadError(f"There is no point {name}.", "The points: " + ", ".join(LABELS))
+        if name not in there or np.shape(where) != (3,):
+            raise HeadError(f"The point {name} needs a place of three numbers, in world space.")
+        there[name].matrix_world.translation = where
 
 
 def place(obj: Any, found: Path) -> int:

@@ -58,14 +58,40 @@ def _work(folder: Path) -> background.Work:
 
 
 class _Step:
+    """A verb on the picked face; what stops it is said in words."""
+
+    bl_options = {"REGISTER", "UNDO"}
+    head: StringProperty(name="Mesh", description="Name of the face's mesh", options={"SKIP_SAVE"})
+
+    def do(self, target: Any) -> None:
+        """Do it. Raises LipSyncError."""
+        raise NotImplementedError
+
+    def attempt(self, context: bpy.types.Context, verb: Callable[[Any], None]) -> set[str]:
+        """Do something with the face that is meant, or refuse."""
+        try:
+            verb(_target(context, self.head))
+        except LipSyncError as error:
+            return refuse(self, error)
+        return {"FINISHED"}
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        return self.attempt(context, self.do)
+
+
+class _Beside(_Step):
     """A verb whose geometry runs beside Blender and whose result an operator of its own applies."""
 
-    head: StringProperty(name="Mesh", description="Name of the face's mesh", options={"SKIP_SAVE"})
+    def begin(self, target: Any) -> None:
+        """Start it beside Blender. Raises LipSyncError."""
+        raise NotImplementedError
+
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        return self.attempt(context, self.begin)
 
     def ask(self, target: Any, points: Any, then: str) -> None:
         """Ask the worker, and call the operator `then` with the folder of the answer."""
-        folder = Path(tempfile.mkdtemp(prefix="face-", dir=machine.work_folder()))
-        face_shapes.write(target, folder / "in.npz", points)
+        folder = _asked(target, points)
         name = target.name
 
         def apply() -> None:
@@ -81,45 +107,40 @@ class _Step:
 
         background.start("Making face shapes", _work(folder), apply)
 
-    def answer(self, target: Any, points: Any) -> Path:
-        """Ask the worker and wait; return the folder of the answer."""
-        folder = Path(tempfile.mkdtemp(prefix="face-", dir=machine.work_folder()))
-        face_shapes.write(target, folder / "in.npz", points)
-        _work(folder)(lambda *_told: None, lambda: False)
-        return folder
+    def answer(self, target: Any, points: Any, use: Callable[[Any, Path], Any]) -> None:
+        """Ask the worker, wait, and use the answer."""
+        folder = _asked(target, points)
+        try:
+            _work(folder)(lambda *_told: None, lambda: False)
+            use(target, folder / "out.npz")
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-class DIFFSPEAKER_OT_find_face_points(_Step, bpy.types.Operator):
+def _asked(target: Any, points: Any) -> Path:
+    """Write what the worker is asked into a new folder and return that."""
+    face_shapes.check(target)
+    folder = Path(tempfile.mkdtemp(prefix="face-", dir=machine.work_folder()))
+    face_shapes.write(target, folder / "in.npz", points)
+    return folder
+
+
+class DIFFSPEAKER_OT_find_face_points(_Beside, bpy.types.Operator):
     """Set twelve points on the face by its shape; move those that are not where they should be"""
 
     bl_idname = "diffspeaker.find_face_points"
     bl_label = "Find Points"
-    bl_options = {"REGISTER", "UNDO"}
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        try:
-            target = _target(context, self.head)
-            face_shapes.check(target)
-            folder = self.answer(target, None)
-            try:
-                _say_points(face_shapes.place(target, folder / "out.npz"))
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-        except LipSyncError as error:
-            return refuse(self, error)
-        return {"FINISHED"}
+    def do(self, target: Any) -> None:
+        self.answer(target, None, _place)
 
-    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
-        try:
-            target = _target(context, self.head)
-            face_shapes.check(target)
-            self.ask(target, None, "place_face_points")
-        except LipSyncError as error:
-            return refuse(self, error)
-        return {"FINISHED"}
+    def begin(self, target: Any) -> None:
+        self.ask(target, None, "place_face_points")
 
 
-def _say_points(doubtful: int) -> None:
+def _place(target: Any, answer: Path) -> None:
+    """Set the points that were found, and say how sure they are."""
+    doubtful = face_shapes.place(target, answer)
     if doubtful:
         status.say(
             f"{doubtful} of the 12 points are only guessed (marked ?).",
@@ -130,19 +151,16 @@ def _say_points(doubtful: int) -> None:
         status.say("12 points are set.", "Look at each, then press Make Face Shapes.")
 
 
-class _Applied:
+class _Applied(_Step):
     """An internal verb that applies an answer, as one undo step."""
 
     bl_options = {"INTERNAL", "UNDO"}
-    head: StringProperty(options={"HIDDEN", "SKIP_SAVE"})
     folder: StringProperty(options={"HIDDEN", "SKIP_SAVE"})
 
-    def found(self) -> tuple[Any, Path]:
-        """Return the mesh and the answer. Raises HeadError."""
-        target = bpy.data.objects.get(self.head)
-        if target is None:
-            raise HeadError(f"{self.head} is not there any more.")
-        return target, Path(self.folder) / "out.npz"
+    @property
+    def found(self) -> Path:
+        """The worker's answer."""
+        return Path(self.folder) / "out.npz"
 
 
 class DIFFSPEAKER_OT_place_face_points(_Applied, bpy.types.Operator):
@@ -151,12 +169,8 @@ class DIFFSPEAKER_OT_place_face_points(_Applied, bpy.types.Operator):
     bl_idname = "diffspeaker.place_face_points"
     bl_label = "Find Points"
 
-    def execute(self, _context: bpy.types.Context) -> set[str]:
-        try:
-            _say_points(face_shapes.place(*self.found()))
-        except LipSyncError as error:
-            return refuse(self, error)
-        return {"FINISHED"}
+    def do(self, target: Any) -> None:
+        _place(target, self.found)
 
 
 class DIFFSPEAKER_OT_snap_face_points(_Step, bpy.types.Operator):
@@ -164,52 +178,46 @@ class DIFFSPEAKER_OT_snap_face_points(_Step, bpy.types.Operator):
 
     bl_idname = "diffspeaker.snap_face_points"
     bl_label = "Snap"
-    bl_options = {"REGISTER", "UNDO"}
 
     mirror: BoolProperty(
         name="Mirror", description="Set the points of the right side by those of the left"
     )
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        try:
-            face_shapes.snap(_target(context, self.head), mirror=self.mirror)
-        except LipSyncError as error:
-            return refuse(self, error)
-        return {"FINISHED"}
+    def do(self, target: Any) -> None:
+        face_shapes.snap(target, mirror=self.mirror)
 
 
-class DIFFSPEAKER_OT_make_face_shapes(_Step, bpy.types.Operator):
+class DIFFSPEAKER_OT_make_face_shapes(_Beside, bpy.types.Operator):
     """Give a character without face shapes those of the demo head, laid onto it by twelve points"""
 
     bl_idname = "diffspeaker.make_face_shapes"
     bl_label = "Make Face Shapes"
-    bl_options = {"REGISTER", "UNDO"}
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        try:
-            target = _target(context, self.head)
-            face_shapes.check(target)
-            if not face_shapes.markers(target):
-                folder = self.answer(target, None)
-                face_shapes.place(target, folder / "out.npz")
-                shutil.rmtree(folder, ignore_errors=True)
-            folder = self.answer(target, face_shapes.points_of(target))
-            try:
-                _finish(target, folder / "out.npz")
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-        except LipSyncError as error:
-            return refuse(self, error)
-        return {"FINISHED"}
+    points: StringProperty(
+        name="Points",
+        description="Places of points in world space, as JSON; the others are found",
+        options={"SKIP_SAVE"},
+    )
 
-    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
-        try:
-            target = _target(context, self.head)
-            face_shapes.check(target)
-            self.ask(target, face_shapes.points_of(target), "add_face_shapes")
-        except LipSyncError as error:
-            return refuse(self, error)
-        return {"FINISHED"}
+    def do(self, target: Any) -> None:
+        if not face_shapes.markers(target):
+            self.answer(target, None, face_shapes.place)
+        face_shapes.move_points(target, _given(self.points))
+        self.answer(target, face_shapes.points_of(target), _finish)
+
+    def begin(self, target: Any) -> None:
+        self.ask(target, face_shapes.points_of(target), "add_face_shapes")
+
+
+def _given(text: str) -> dict[str, Any]:
+    """Return the points that a script gives. Raises HeadError."""
+    try:
+        found = json.loads(text or "{}")
+    except ValueError as error:
+        raise HeadError(f"The points are no JSON: {error}.") from error
+    if not isinstance(found, dict):
+        raise HeadError("The points are names with places.", 'For example {"chin": [0, -0.1, 1.4]}')
+    return found
 
 
 class DIFFSPEAKER_OT_add_face_shapes(_Applied, bpy.types.Operator):
@@ -218,12 +226,8 @@ class DIFFSPEAKER_OT_add_face_shapes(_Applied, bpy.types.Operator):
     bl_idname = "diffspeaker.add_face_shapes"
     bl_label = "Make Face Shapes"
 
-    def execute(self, _context: bpy.types.Context) -> set[str]:
-        try:
-            _finish(*self.found())
-        except LipSyncError as error:
-            return refuse(self, error)
-        return {"FINISHED"}
+    def do(self, target: Any) -> None:
+        _finish(target, self.found)
 
 
 def _finish(target: Any, answer: Path) -> None:
@@ -259,17 +263,11 @@ class DIFFSPEAKER_OT_remove_face_shapes(_Step, bpy.types.Operator):
 
     bl_idname = "diffspeaker.remove_face_shapes"
     bl_label = "Remove Face Shapes"
-    bl_options = {"REGISTER", "UNDO"}
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        try:
-            target = _target(context, self.head)
-            gone = face_shapes.remove(target)
-            face_shapes.remove_markers(target)
-        except LipSyncError as error:
-            return refuse(self, error)
+    def do(self, target: Any) -> None:
+        gone = face_shapes.remove(target)
+        face_shapes.remove_markers(target)
         status.say(f"{gone} shape keys were removed")
-        return {"FINISHED"}
 
 
 class DIFFSPEAKER_OT_keep_face_shapes(_Step, bpy.types.Operator):
@@ -277,16 +275,10 @@ class DIFFSPEAKER_OT_keep_face_shapes(_Step, bpy.types.Operator):
 
     bl_idname = "diffspeaker.keep_face_shapes"
     bl_label = "Keep"
-    bl_options = {"REGISTER", "UNDO"}
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        try:
-            target = _target(context, self.head)
-            face_shapes.pose(target, "")
-            face_shapes.remove_markers(target)
-        except LipSyncError as error:
-            return refuse(self, error)
-        return {"FINISHED"}
+    def do(self, target: Any) -> None:
+        face_shapes.pose(target, "")
+        face_shapes.remove_markers(target)
 
 
 class DIFFSPEAKER_OT_pose_face(_Step, bpy.types.Operator):
@@ -294,16 +286,11 @@ class DIFFSPEAKER_OT_pose_face(_Step, bpy.types.Operator):
 
     bl_idname = "diffspeaker.pose_face"
     bl_label = "Test Pose"
-    bl_options = {"REGISTER", "UNDO"}
 
     pose: StringProperty(name="Pose", options={"SKIP_SAVE"})
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        try:
-            face_shapes.pose(_target(context, self.head), self.pose)
-        except LipSyncError as error:
-            return refuse(self, error)
-        return {"FINISHED"}
+    def do(self, target: Any) -> None:
+        face_shapes.pose(target, self.pose)
 
 
 class DIFFSPEAKER_PT_face_shapes(bpy.types.Panel):

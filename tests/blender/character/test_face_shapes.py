@@ -10,6 +10,8 @@ import pytest
 
 bpy = pytest.importorskip("bpy", reason="needs Blender's Python module")
 
+from mathutils import Vector  # noqa: E402
+
 from diffspeaker_blender.character import detect, face_shapes, fit  # noqa: E402
 from diffspeaker_blender.errors import HeadError  # noqa: E402
 from tests.model.heads import demo_head, warped  # noqa: E402
@@ -96,7 +98,7 @@ def test_points_snap_to_the_surface_and_mirror(empty, tmp_path):
     places = np.array([
         [2 * (("left" in n) - ("right" in n)), -9.0, 0.5 * k] for k, n in enumerate(names)
     ]) / 10  # fmt: skip
-    np.savez(tmp_path / "out.npz", names=names, points=places, doubtful=np.zeros(12, bool), turn=0)
+    np.savez(tmp_path / "out.npz", names=names, points=places, doubtful=np.zeros(12, bool))
     assert face_shapes.place(body, tmp_path / "out.npz") == 0
     marks = face_shapes.markers(body)
     marks["eye_outer_left"].location.x += 0.05
@@ -127,6 +129,63 @@ def test_a_plain_head_becomes_ready_to_speak(addon):
     assert {obj.name for obj in bpy.data.objects} == before
     assert body.data.shape_keys is None
     assert not detect.is_mapped(body)
+
+
+def test_a_modelled_person_is_read_as_it_is_shown(empty, tmp_path):
+    """Keys that shape a person are part of the face that is read, and stay as they are."""
+    body, _eyes = plain()
+    body.shape_key_add(name="Basis")
+    own = body.shape_key_add(name="$md-older")
+    for point in own.points:
+        point.co.z += 0.02
+    own.value = 0.5
+    face_shapes.write(body, tmp_path / "in.npz")
+    with np.load(tmp_path / "in.npz") as file:
+        seen = file["vertices"][: len(body.data.vertices)]
+    rest = np.array([v.co for v in body.data.vertices])
+    assert np.allclose(seen - rest, (0, 0, 0.01), atol=1e-5)
+
+
+def test_what_cannot_be_read_is_said(empty):
+    """Half a face, a posed head, absolute keys: each with what to do."""
+    body, _eyes = plain()
+    body.modifiers.new("Half", "MIRROR")
+    with pytest.raises(HeadError, match="half a face"):
+        face_shapes.check(body)
+    body.modifiers.clear()
+    rig = bpy.data.objects.new("Rig", bpy.data.armatures.new("Rig"))
+    bpy.context.collection.objects.link(rig)
+    bpy.context.view_layer.objects.active = rig
+    bpy.ops.object.mode_set(mode="EDIT")
+    bone = rig.data.edit_bones.new("head")
+    bone.tail = (0, 0, 0.2)
+    bpy.ops.object.mode_set(mode="OBJECT")
+    body.vertex_groups.new(name="head").add(range(len(body.data.vertices)), 1.0, "REPLACE")
+    body.modifiers.new("Rig", "ARMATURE").object = rig
+    face_shapes.check(body)
+    rig.pose.bones["head"].rotation_mode = "XYZ"
+    rig.pose.bones["head"].rotation_euler.x = 0.3
+    bpy.context.view_layer.update()
+    with pytest.raises(HeadError, match="bone head"):
+        face_shapes.check(body)
+    rig.data.pose_position = "REST"
+    face_shapes.check(body)
+    body.shape_key_add(name="Basis")
+    body.data.shape_keys.use_relative = False
+    with pytest.raises(HeadError, match="absolute"):
+        face_shapes.check(body)
+
+
+def test_a_script_gives_points(addon):
+    """Points that are given are used, names that are none are refused with those that are."""
+    body, _eyes = plain()
+    with pytest.raises(RuntimeError, match=r"no point beak.*chin"):
+        bpy.ops.diffspeaker.make_face_shapes(head=body.name, points='{"beak": [0, 0, 0]}')
+    chin = face_shapes.points_of(body)["chin"] + Vector((0, 0, 0.002))
+    text = json.dumps({"chin": list(chin)})
+    assert bpy.ops.diffspeaker.make_face_shapes(head=body.name, points=text) == {"FINISHED"}
+    assert (face_shapes.points_of(body)["chin"] - chin).length < 1e-5
+    assert len(face_shapes.made(body)) > 40
 
 
 def test_a_mesh_that_is_no_face_is_refused_in_a_sentence(addon):
