@@ -106,9 +106,8 @@ def _shown(mesh: Any) -> Floats:
     """Return the form (V, 3) that a mesh's own keys give it now: a modelled person, often."""
     keys = mesh.shape_keys
     if keys is None:
-        return detect.coordinates(mesh.vertices)
-    rest = detect.coordinates(keys.reference_key.points)
-    form = rest.copy()
+        return np.asarray(detect.coordinates(mesh.vertices))
+    form = np.array(detect.coordinates(keys.reference_key.points))
     for block in keys.key_blocks:
         if block != keys.reference_key and block.value and not block.mute:
             change = detect.coordinates(block.points) - detect.coordinates(

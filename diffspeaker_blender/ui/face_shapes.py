@@ -72,7 +72,7 @@ class _Step:
         try:
             verb(_target(context, self.head))
         except LipSyncError as error:
-            return refuse(self, error)
+            return refuse(self, error)  # type: ignore[arg-type]
         return {"FINISHED"}
 
     def execute(self, context: bpy.types.Context) -> set[str]:

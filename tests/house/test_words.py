@@ -14,7 +14,7 @@ LABELS = {"text", "name", "label", "title", "confirm_text", "fix_label", "bl_lab
 BLENDERS = {
     "Allow Online Access", "Edit Mode", "External Data", "Find Missing Files", "Lip-Sync",
     "Merge by Distance", "Mesh Cache", "Object Mode", "Shape Keys", "Time Stretching",
-    "Library Override", "Make Local", "Selected Objects",
+    "Library Override", "Make Instances Real", "Make Local", "Rest Position", "Selected Objects",
 }  # fmt: skip
 """What Blender itself calls so."""
 NAMES = {"Apple GPU", "CSV UTF-8", "Microsoft Visual"}
