@@ -152,6 +152,9 @@ def fit(obj: Any, *, keep: bool = True) -> tuple[Any, Proposal]:
         detect.notes(face, make=True)[SEEN] = json.dumps(seen, ensure_ascii=False)
         remarks = [[one.subject, one.reason, one.missing] for one in proposal.remarks]
         detect.notes(face, make=True)[REPORT] = json.dumps(remarks, ensure_ascii=False)
+        remembered = _by_hand(face)
+        if remembered is not None:
+            detect.store(face, remembered)
     return face, proposal
 
 
@@ -202,6 +205,22 @@ def _choices(meshes: list[Any]) -> dict[str, Any]:
     if former is None:
         return {}
     return {"strengths": former.strengths, "steps": former.steps, "hold": former.hold}
+
+
+def _by_hand(face: Any) -> Mapping | None:
+    """Return what was edited by hand on another character of just these channels, for this one."""
+    mine = detect.read_mapping(face)
+    wanted = {place.key for place in mine.places() if place.kind == "key"} if mine else set()
+    for other in bpy.data.objects:
+        if mine is None or not wanted or other == face or not detect.is_mapped(other):
+            continue
+        theirs = detect.read_mapping(other)
+        if theirs is None or theirs.title != mine.title or not edited(other):
+            continue
+        if {place.key for place in theirs.places()} == wanted:
+            moved = theirs.moved_to(detect.owners(face, theirs))
+            return replace(moved, strengths=mine.strengths, steps=mine.steps, hold=mine.hold)
+    return None
 
 
 def _relative(meshes: list[Any]) -> None:

@@ -87,9 +87,6 @@ class DIFFSPEAKER_OT_fit_character(bpy.types.Operator):
             if former is not None:
                 mapped.note(former, context.scene)
             face, proposal = fit.fit(someone)
-            remembered = _preset_for(face)
-            if remembered is not None:
-                detect.store(face, remembered)
             mapped.replay(face, context.scene)
         except LipSyncError as error:
             return refuse(self, error)
@@ -297,6 +294,7 @@ class DIFFSPEAKER_OT_load_mapping(bpy.types.Operator, ImportHelper):
                 raise HeadError("No channel of this mapping is on this character.")
             mapped.note(face, context.scene)
             detect.store(face, loaded)
+            show_strengths(face)
             mapped.replay(face, context.scene)
         except (OSError, ValueError) as error:
             return refuse(self, LipSyncError(f"This file is no mapping ({error})."))
@@ -470,22 +468,6 @@ def show_strengths(face: bpy.types.Object) -> None:
             shown.drawn_hold, shown.drawn_lead = mapping.drawn.hold, mapping.drawn.lead
     finally:
         _filling.remove(face.name)
-
-
-def _preset_for(face: bpy.types.Object) -> Mapping | None:
-    """Return the mapping that was edited by hand on another character of just these channels."""
-    mine = detect.read_mapping(face)
-    if mine is None:
-        return None
-    wanted = {place.key for place in mine.places() if place.kind == "key"}
-    for other in bpy.data.objects:
-        if other == face or not detect.is_mapped(other):
-            continue
-        theirs = detect.read_mapping(other)
-        keys = {place.key for place in theirs.places()} if theirs is not None else set()
-        if theirs is not None and wanted and keys == wanted and theirs.title == mine.title:
-            return theirs.moved_to(detect.owners(face, theirs))
-    return None
 
 
 # -- drawing ----------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import bpy
+import numpy as np
 import pytest
 
 from diffspeaker_blender.animation import clips
@@ -214,8 +215,40 @@ def test_a_similar_character_takes_a_mapping_made_by_hand(addon) -> None:
     for obj in (dora, bpy.data.objects["Dora Teeth"]):
         obj.location.x = 3.0
     bpy.context.view_layer.update()
-    bpy.ops.diffspeaker.fit_character(character="Dora")
+    anna.diffspeaker_strengths.jaw = 0.5
+    assert fit.ensure(dora) == dora
     assert detect.read_mapping(dora).rows[0].terms == detect.read_mapping(anna).rows[0].terms
+    assert detect.read_mapping(dora).strengths == {}
+    assert fit.edited(dora)
+
+
+def test_a_mapping_that_nobody_edited_is_measured_anew(addon) -> None:
+    """Another character's own measures are worth more than a neighbour's."""
+    anna = build()
+    bpy.ops.diffspeaker.fit_character()
+    dora = build("Dora")
+    for obj in (dora, bpy.data.objects["Dora Teeth"]):
+        obj.location.x = 3.0
+    block = dora.data.shape_keys.key_blocks["mouthClose"]
+    block.points.foreach_set("co", half_way(dora, block).ravel())
+    bpy.context.view_layer.update()
+    fit.fit(dora)
+    gains = [
+        next(
+            row.terms[0].gain
+            for row in detect.read_mapping(obj).rows
+            if row.places[0].name == "mouthClose"
+        )
+        for obj in (anna, dora)
+    ]
+    assert gains[1] == pytest.approx(2 * gains[0], rel=0.02)
+    assert not fit.edited(dora)
+
+
+def half_way(obj: bpy.types.Object, block: bpy.types.ShapeKey) -> np.ndarray:
+    """Return the points of a shape that does half as much."""
+    rest = detect.coordinates(obj.data.shape_keys.reference_key.points)
+    return ((rest + detect.coordinates(block.points)) / 2).astype(np.float32)
 
 
 @pytest.fixture
