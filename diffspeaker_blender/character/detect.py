@@ -249,9 +249,15 @@ def speaker_of(obj: Any) -> Any | None:
     for other in _scene_objects(obj):
         if _has_mapping(other):
             same_rig = rig is not None and armature_of(other) == rig
-            if same_rig or (rig is None and (_root(other) == root or obj in members(other))):
+            if same_rig or (rig is None and (_root(other) == root or _lies_in(obj, other))):
                 return other
     return None
+
+
+def _lies_in(obj: Any, face: Any) -> bool:
+    """Return whether a loose mesh is one of the `members` of a loose face."""
+    loose = obj.type == "MESH" and obj.parent is None and _root(face) == face
+    return loose and armature_of(face) is None and _close(face, obj)
 
 
 def is_mapped(obj: Any) -> bool:

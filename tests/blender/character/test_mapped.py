@@ -73,6 +73,27 @@ def lips_apart(obj: bpy.types.Object, frame: int) -> float:
     return float(np.linalg.norm(apart, axis=1).mean())
 
 
+def test_whose_an_object_is_costs_no_look_at_all_others(addon, monkeypatch) -> None:
+    """Panels ask on every redraw: a thousand loose meshes beside the face are not measured."""
+    anna = build()
+    teeth = bpy.data.objects["Anna Teeth"]
+    teeth.parent = None
+    mesh = bpy.data.meshes.new("Stone")
+    mesh.from_pydata([(0, 0, 0), (0.01, 0, 0), (0, 0.01, 0)], [], [(0, 1, 2)])
+    for k in range(40):
+        stone = bpy.data.objects.new(f"Stone {k}", mesh)
+        stone.location.x = 5.0
+        bpy.context.scene.collection.objects.link(stone)
+    bpy.context.view_layer.update()
+    fit.fit(anna)
+    looks: list[object] = []
+    close = detect._close
+    monkeypatch.setattr(detect, "_close", lambda *pair: looks.append(pair) or close(*pair))
+    assert detect.speaker_of(stone) is None
+    assert detect.speaker_of(teeth) == anna
+    assert len(looks) == 2
+
+
 def test_a_line_moves_all_meshes_and_shuts_the_lips(addon) -> None:
     anna = build()
     found, proposal = fit.fit(anna)
