@@ -17,7 +17,7 @@ from .fewshapes import FewShapes, control_landmarks
 from .mapping import JAW, SEAL, Mapping, Place, Row, Term
 from .mouth import Mouth, features, find_mouth
 from .probe import OPENS, Face, Part, moving
-from .proposal import Proposal, Remark
+from .proposal import Proposal, Remark, propose
 
 Floats = NDArray[np.float64]
 
@@ -26,6 +26,10 @@ _JAWS = re.compile(r"jaw|mandib|あご|顎|kiefer|unterkiefer|mand[ií]bula|m[a�
 _TRIED = 14
 _WAY = 0.12
 """Share of what a jaw moves that it is moved by, to see whether the mouth opens."""
+_SPELT = ("jawOpen", "JawOpen", "jaw_open", "Jaw_Open", "jaw open")
+"""What the bone is called among the shapes: the first that none of them bears."""
+_AJAR = 0.2
+"""How far the jaw is open, mostly, where the lips meet in speech."""
 _NARROW = 0.3
 """Mouth widths that a jaw must part the lips by; shapes that do less leave the rest to a bone."""
 _TEETH = 0.785
@@ -264,8 +268,46 @@ def join(bench: Bench, proposal: Proposal) -> Proposal:
     return _carries(bench, proposal, face)
 
 
+def _as_a_shape(bench: Bench) -> Proposal | None:
+    """Return a mapping for which the jaw's bone is one more shape: the one that opens the mouth.
+
+    The lips are then found where the bone parts them, and every other shape is measured there.
+    """
+    jaw = find_jaw(bench) if _named(bench) else None
+    taken = {name for part in bench.parts for name in part.keys}
+    name = next((name for name in _SPELT if name not in taken), "")
+    if jaw is None or not name:
+        return None
+    ajar = bench.moved({jaw.place: _AJAR * jaw.turn})
+    parts = []
+    for part in bench.parts:
+        offsets = ajar[part.name] / _AJAR
+        opens = {name: offsets} if moving(offsets, size_of(bench.rest[part.name])) else {}
+        parts.append(replace(part, rest=bench.rest[part.name], keys={**part.keys, **opens}))
+    found = propose(parts)
+    if found is None or not any(place.name == name for place in found.mapping.places()):
+        return None
+
+    def turned(row: Row) -> Row:
+        if row.places[0].name != name:
+            return row
+        terms = tuple(replace(t, gain=round(t.gain * jaw.turn, 4)) for t in row.terms)
+        return replace(row, places=(jaw.place,), terms=terms, low=-3.2, high=3.2, group="jaw")
+
+    mapping = replace(
+        found.mapping,
+        rows=tuple(map(turned, found.mapping.rows)),
+        few_rows=tuple(map(turned, found.mapping.few_rows)),
+    )
+    said = Remark(jaw.place.name, "turned as well: the shapes leave the mouth's opening to it")
+    return _added(bench, found, mapping, jaw.place, (said, *jaw.remarks))
+
+
 def _opens_more(bench: Bench, proposal: Proposal, face: Face) -> Proposal:
     """Add the jaw's bone to shapes that open the mouth too little."""
+    found = _as_a_shape(bench)
+    if found is not None:
+        return found
     jaw = find_jaw(bench, face)
     if jaw is None:
         return proposal
@@ -341,7 +383,7 @@ def _carries(bench: Bench, proposal: Proposal, face: Face) -> Proposal:
     mapping, reason = proposal.mapping, "turned as well: teeth and tongue hang on it"
     if abs(opened * turn) > OPENS:  # it opens the skin, too: then the shape has to stay behind
         if mapping.few is not None:
-            return proposal
+            return _as_a_shape(bench) or proposal
         mapping = _without_jaw(mapping)
         reason = "turned instead of the shape that opens the mouth: it moves teeth and skin"
         turn *= float(np.clip(features(control_landmarks()[JAW])[0] / abs(opened * turn), 0.3, 2.0))

@@ -265,3 +265,32 @@ def test_keys_of_the_users_on_other_bones_and_poses_stay(addon) -> None:
     assert rig.animation_data.action == action
     bpy.context.scene.frame_set(30)
     assert bones["Head"].rotation_euler.z == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25])
+def test_shapes_that_leave_the_opening_to_a_bone(addon, share: float) -> None:
+    """As Character Creator's: the jaw's shape is empty or small, its bone opens the mouth.
+
+    Teeth and tongue hang on the bone; the lips still meet, and their shapes do what they say.
+    """
+    skin, controls, names, truth = head()
+    rig = rigs.build(skin, rigs.RIGS["Mixamo with a jaw"]())
+    body = bpy.data.objects["Head"]
+    body.shape_key_add(name="Basis", from_mix=False)
+    for name, offsets in skin.body.keys.items():
+        part = share if name == "jawOpen" else 1.0
+        points = skin.body.rest + part * offsets
+        block = body.shape_key_add(name=name, from_mix=False)
+        block.value = 0.0
+        block.points.foreach_set("co", points.astype(np.float32).ravel())
+    speaker, proposal = fit.fit(rig)
+    assert {"key", "bone"} == {place.kind for place in proposal.mapping.places()}
+    assert "mouthSmileLeft" in {row.places[0].name for row in proposal.mapping.rows}
+    moved = rigs.speak(speaker, controls, names)
+    sealed = controls[:, names.index("mouthClose")] > 0.98
+    got = scoring.score(skin.face, truth, moved["Head"], sealed)
+    assert got.correlation >= 0.97
+    assert got.error <= 2.0
+    assert got.gap <= 0.6
+    for inside in ("TeethLower", "Tongue"):
+        assert np.abs(moved[inside]).max() > 0.005
