@@ -561,17 +561,26 @@ def _draw_group(layout: Any, face: bpy.types.Object, mapping: Mapping, group: st
     column = body.column(align=True)
     column.use_property_split = False
     for number, row in rows:
-        channel, _, said = row.text().partition(" ← ")
         line = column.row(align=True)
         split = line.split(factor=0.5)
-        split.label(text=channel)
-        split.label(text=said)
+        split.label(text=_channel_in_words(row))
+        named = (name for term in row.terms for name in (*term.controls, *term.unless))
+        split.label(text=", ".join(dict.fromkeys(named)) or "held still")
         line.operator("diffspeaker.edit_row", text="", icon="GREASEPENCIL").row = number
     for row in fitted:
         split = column.split(factor=0.5)
         split.label(text=row.places[0].name)
         alone = [term.text() for term in row.terms] == [row.places[0].name]
         split.label(text="as measured" if alone else row.text().partition("← ")[2])
+
+
+def _channel_in_words(row: Row) -> str:
+    """Return what a narrow sidebar has room for: "jaw: X turn", "mouthSmile_L"."""
+    place = row.places[0]
+    if place.kind != "bone":
+        return place.name
+    word = {"rotation": "turn", "location": "move"}.get(place.path, place.path)
+    return f"{place.name}: {'XYZ'[place.index]} {word}"
 
 
 _CLASSES = (
