@@ -22,7 +22,7 @@ from bpy_extras.io_utils import ExportHelper, ImportHelper
 from ..animation import channels, mapped, resting, storage
 from ..character import detect, fit, head
 from ..character.drawn import SOUNDS
-from ..character.mapping import GROUPS, PARTING, Mapping, parse_terms
+from ..character.mapping import GROUPS, PARTING, Mapping, Row, parse_terms
 from ..character.poses import LABELS, POSES
 from ..errors import HeadError, LipSyncError
 from ..jobs import plan, status
