@@ -28,6 +28,7 @@ def main():
     told["mapped_at_once"] = bool(speaker())
     yield from until(lambda: status().message.startswith("Ready"), 60)
     told["ready"] = status().message
+    yield from pose_and_undo()
     told["head"] = bpy.context.scene.diffspeaker.head.name
     yield 0.7
     shot("picking_1_ready")
@@ -44,6 +45,24 @@ def main():
     told["spoken"] = status().message
     yield 0.7
     shot("picking_2_spoken")
+
+
+def pose_and_undo():
+    """Press Ah, and take it back by undo in place of another press."""
+    before = values()
+    with inside("VIEW_3D", "UI"):
+        bpy.ops.diffspeaker.test_pose("INVOKE_DEFAULT", True, pose="AH")
+    yield 0.3
+    told["posed"] = max(values().values())
+    with inside("VIEW_3D"):
+        bpy.ops.ed.undo()
+    yield 0.3
+    told["undone"] = values() == before
+    told["shown"] = addon("ui.character").posed(speaker())
+
+
+def values():
+    return {block.name: block.value for block in speaker().data.shape_keys.key_blocks}
 
 
 def speaker():

@@ -207,6 +207,9 @@ def test_a_character_that_is_picked(tool, stage, machine, tmp_path):
     assert told["looking"].startswith("Looking at ")
     assert not told["mapped_at_once"]
     assert told["ready"].startswith("Ready to speak: 5 mouth shapes")
+    assert told["posed"] > 0.2
+    assert told["undone"]
+    assert told["shown"] == ""
     assert not told["mapped_after_undo"]
     assert told["left_on_it"] == []
     assert told["looking_first"].startswith("Looking at ")
