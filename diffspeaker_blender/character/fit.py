@@ -14,7 +14,7 @@ from typing import Any
 import bpy
 
 from ..errors import HeadError
-from . import bones, declared, detect, switches
+from . import bones, declared, detect, presets, switches
 from .mapping import Mapping
 from .proposal import Proposal, Remark, propose, sentence
 
@@ -150,11 +150,13 @@ def fit(obj: Any, *, keep: bool = True) -> tuple[Any, Proposal]:
         detect.store_lips(face, proposal.face.mouth)
         seen = {"meshes": _look(meshes), "rows": _digest(detect.stored(face))}
         detect.notes(face, make=True)[SEEN] = json.dumps(seen, ensure_ascii=False)
-        remarks = [[one.subject, one.reason, one.missing] for one in proposal.remarks]
-        detect.notes(face, make=True)[REPORT] = json.dumps(remarks, ensure_ascii=False)
         remembered = _by_hand(face)
         if remembered is not None:
-            detect.store(face, remembered)
+            detect.store(face, remembered[1])
+            said = Remark("Mapping", f"taken from “{remembered[0]}”, made by hand", missing=True)
+            proposal = replace(proposal, remarks=(*proposal.remarks, said))
+        remarks = [[one.subject, one.reason, one.missing] for one in proposal.remarks]
+        detect.notes(face, make=True)[REPORT] = json.dumps(remarks, ensure_ascii=False)
     return face, proposal
 
 
@@ -207,20 +209,27 @@ def _choices(meshes: list[Any]) -> dict[str, Any]:
     return {"strengths": former.strengths, "steps": former.steps, "hold": former.hold}
 
 
-def _by_hand(face: Any) -> Mapping | None:
-    """Return what was edited by hand on another character of just these channels, for this one."""
+def _by_hand(face: Any) -> tuple[str, Mapping] | None:
+    """Return what was made by hand for a character of just these channels, and where it is from.
+
+    What is edited on another character of this file goes before what was saved.
+    """
     mine = detect.read_mapping(face)
-    wanted = {place.key for place in mine.places() if place.kind == "key"} if mine else set()
+    if mine is None:
+        return None
+    wanted, found = presets.keys_of(mine), None
     for other in bpy.data.objects:
-        if mine is None or not wanted or other == face or not detect.is_mapped(other):
+        if other == face or not wanted or not detect.is_mapped(other):
             continue
         theirs = detect.read_mapping(other)
-        if theirs is None or theirs.title != mine.title or not edited(other):
-            continue
-        if {place.key for place in theirs.places()} == wanted:
-            moved = theirs.moved_to(detect.owners(face, theirs))
-            return replace(moved, strengths=mine.strengths, steps=mine.steps, hold=mine.hold)
-    return None
+        if theirs is not None and presets.keys_of(theirs) == wanted and edited(other):
+            found = other.name, theirs.moved_to(detect.owners(face, theirs))
+            break
+    found = found or presets.matching(face, mine)
+    if found is None:
+        return None
+    kept = replace(found[1], strengths=mine.strengths, steps=mine.steps, hold=mine.hold)
+    return found[0], kept
 
 
 def _relative(meshes: list[Any]) -> None:

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Fit to a character, look at what was found, try it, change it by hand, keep it as a preset."""
 
-# mypy: disable-error-code="valid-type,no-any-return,attr-defined,misc"
+# mypy: disable-error-code="has-type,valid-type,no-any-return,attr-defined,misc"
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from bpy.props import (
 from bpy_extras.io_utils import ExportHelper, ImportHelper
 
 from ..animation import channels, mapped, resting, storage
-from ..character import detect, fit, head
+from ..character import detect, fit, head, presets
 from ..character.drawn import SOUNDS
 from ..character.mapping import GROUPS, PARTING, Mapping, Row, parse_terms
 from ..character.poses import LABELS, POSES
@@ -242,7 +244,7 @@ class DIFFSPEAKER_OT_edit_row(bpy.types.Operator):
 
 
 class DIFFSPEAKER_OT_save_mapping(bpy.types.Operator, ExportHelper):
-    """Write this mapping to a file, for other characters of the same names"""
+    """Write this mapping to a file; in the folder offered, the next such character finds it"""
 
     bl_idname = "diffspeaker.save_mapping"
     bl_label = "Save Mapping"
@@ -253,6 +255,14 @@ class DIFFSPEAKER_OT_save_mapping(bpy.types.Operator, ExportHelper):
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         return face_of(context) is not None
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        face = face_of(context)
+        if not self.filepath and face is not None:
+            with contextlib.suppress(OSError):  # then it begins where the file lies
+                presets.folder().mkdir(parents=True, exist_ok=True)
+                self.filepath = str(presets.folder() / f"{plan.file_name(face.name)}.json")
+        return set(super().invoke(context, event))
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         face = face_of(context)
@@ -282,6 +292,11 @@ class DIFFSPEAKER_OT_load_mapping(bpy.types.Operator, ImportHelper):
             return True
         cls.poll_message_set("Fit to a character first")
         return False
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        if not self.filepath and presets.folder().is_dir():
+            self.filepath = f"{presets.folder()}{os.sep}"
+        return set(super().invoke(context, event))
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         face = face_of(context)

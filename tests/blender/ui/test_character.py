@@ -222,6 +222,31 @@ def test_a_similar_character_takes_a_mapping_made_by_hand(addon) -> None:
     assert fit.edited(dora)
 
 
+def test_a_saved_mapping_is_taken_by_the_next_character(addon) -> None:
+    """In another file, by the names of its channels; a character of other names is measured."""
+    from diffspeaker_blender.character import presets
+
+    build()
+    bpy.ops.diffspeaker.fit_character()
+    bpy.ops.diffspeaker.edit_row(row=0, driven_by="0.77 jawOpen")
+    presets.folder().mkdir(parents=True)
+    bpy.ops.diffspeaker.save_mapping(filepath=str(presets.folder() / "My Cast.json"))
+    (presets.folder() / "broken.json").write_text("{", encoding="utf-8")
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    emma = build("Emma")
+    fit.fit(emma)
+    mapping = detect.read_mapping(emma)
+    assert mapping.rows[0].terms == (Term(0.77, ("jawOpen",)),)
+    assert {place.owner for place in mapping.places()} == {"Emma", "Emma Teeth"}
+    assert "taken from “My Cast”" in fit.remarks_of(emma)[-1].reason
+    other = build("Fay", jawOpen="Jaw_Open")
+    other.location.x = 3.0
+    bpy.data.objects["Fay Teeth"].location.x = 3.0
+    bpy.context.view_layer.update()
+    fit.fit(other)
+    assert all("taken from" not in remark.reason for remark in fit.remarks_of(other))
+
+
 def test_a_mapping_that_nobody_edited_is_measured_anew(addon) -> None:
     """Another character's own measures are worth more than a neighbour's."""
     anna = build()
