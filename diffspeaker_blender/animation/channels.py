@@ -240,6 +240,8 @@ def _write_owner(
         strip = actions.clip_strip(owner, MAPPED)
         if slot is not None and strip is not None:
             strip.action_slot = slot
+        if strip is not None and any(channel.jumps for channel, _ in curves):
+            strip.extrapolation = "HOLD"  # beside a strip Blender takes 0, which is no drawing
     owner.update_tag()
     return own
 

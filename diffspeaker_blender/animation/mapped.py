@@ -609,6 +609,17 @@ def _chosen(obj: Any) -> list[Channel]:
     return [channel for channel, _ in channels.curves_of(drawn, mapping.bases, mapping.groups())]
 
 
+def show_rest(obj: Any) -> None:
+    """Show the drawing of a face that says nothing; nothing is done to one that is not drawn."""
+    mapping = require(obj)
+    names = {channel.name for channel in _chosen(obj)}
+    still = mapping.evaluate(np.zeros((1, 1)), ("jawOpen",))
+    for channel, values in channels.curves_of(still, mapping.bases):
+        if channel.name in names:
+            channels.set_value(channel, float(values[0]))
+            channel.owner.update_tag()
+
+
 def _other_drawing(obj: Any, record: Clip, scene: Any) -> list[Finding]:
     """Return why another drawing is shown than was keyed, looked at on some frames of a line."""
     curves, frames = choosing(obj), changes(obj, record)
@@ -618,7 +629,7 @@ def _other_drawing(obj: Any, record: Clip, scene: Any) -> list[Finding]:
             scene.frame_set(int(when))
             for channel in _chosen(obj):
                 keyed = curves[channel.name].evaluate(when) if channel.name in curves else None
-                if keyed is not None and abs(channels.value_of(channel) - keyed) > 0.5:
+                if keyed is not None and abs(channels.value_of(channel) - keyed) > 0.3:
                     said = f"The keys are written, but at frame {when:.0f} another drawing is shown"
                     return [Finding("still", f"{said} by {obj.name}. {_why_still(obj)}")]
     finally:

@@ -81,11 +81,17 @@ def company(obj: Any) -> list[Any]:
 
     Of an object that stands alone, what lies in its collections: drawings are often kept so.
     """
+    found = kin(obj)
+    if len(found) < 2:
+        found += [o for c in obj.users_collection for o in c.objects if o.type not in _NOBODY]
+    return list(dict.fromkeys(found))
+
+
+def kin(obj: Any) -> list[Any]:
+    """Return the objects under an object's armature or topmost parent, the object itself first."""
     rig, root = armature_of(obj), _root(obj)
     pool = [o for o in _scene_objects(obj) if o.type not in _NOBODY]
     found = [o for o in pool if (armature_of(o) == rig if rig is not None else _root(o) == root)]
-    if len(found) < 2:
-        found = [o for c in obj.users_collection for o in c.objects if o.type not in _NOBODY]
     return list(dict.fromkeys([obj, *([rig] if rig is not None else []), *found]))
 
 
@@ -279,9 +285,10 @@ def read_mapping(obj: Any) -> Mapping | None:
     own = {obj.name} if rig is None else {obj.name, rig.name}
     names = {place.owner for place in found.places()}
     if all(name in bpy.data.objects for name in names):
-        drawn = [place for row in found.drawn_rows for place in row.places]
-        near = {o.name for o in company(obj)} if drawn and not names & own else own
-        if names & near:
+        drawn = [place.kind for row in found.drawn_rows for place in row.places]
+        if drawn and not names & own:
+            own = {o.name for o in (company if "shown" in drawn else kin)(obj)}
+        if names & own:
             return found
     return found.moved_to(owners(obj, found))
 
@@ -339,9 +346,12 @@ def owners(
         found.append((rig.name, axes + held))
     rows = mapping.drawn_rows if mapping is not None else ()
     for place in (place for row in rows for place in row.places if place.kind != "key"):
-        there = [o for o in company(obj) if setting(o, place) is not None and o != rig]
+        there = [o for o in kin(obj) if setting(o, place) is not None and o != rig]
+        there = there or [o for o in company(obj) if setting(o, place) is not None and o != rig]
+        mine = obj.name.removeprefix(stem(obj.name))  # ".001", as all of a copy are called
+        there.sort(key=lambda o: (o != obj, not o.name.endswith(mine)))
         same = [o for o in there if stem(o.name) == stem(place.owner)]
-        found += [(o.name, [place.key]) for o in same or there[:1]]
+        found += [(o.name, [place.key]) for o in (same or there)[:1]]
     return found
 
 

@@ -89,6 +89,7 @@ class DIFFSPEAKER_OT_fit_character(bpy.types.Operator):
             if former is not None:
                 mapped.note(former, context.scene)
             face, proposal = fit.fit(someone)
+            mapped.show_rest(face)
             mapped.replay(face, context.scene)
         except LipSyncError as error:
             return refuse(self, error)

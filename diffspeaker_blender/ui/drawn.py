@@ -9,7 +9,7 @@ from typing import Any
 import bpy
 from bpy.props import CollectionProperty, EnumProperty, IntProperty, StringProperty
 
-from ..animation import channels, mapped
+from ..animation import mapped
 from ..character import charts, detect, fit, switches
 from ..character.drawn import NOTHING, SOUNDS
 from ..errors import HeadError, LipSyncError
@@ -173,7 +173,7 @@ class DIFFSPEAKER_OT_drawn_mouth(bpy.types.Operator):
             character.back(former)
             mapped.note(former, context.scene)
         face = switches.keep(switch, mapping, obj)
-        rest(face)
+        mapped.show_rest(face)
         mapped.replay(face, context.scene)
         choices.settings(context).head = face
         character.show_strengths(face)
@@ -203,16 +203,6 @@ def _read(words: list[str], labels: list[str]) -> list[str]:
     if unknown:
         raise HeadError(f"No drawing is called “{unknown[0]}”.", f"There are: {', '.join(labels)}.")
     return [found.get(label, NOTHING) for label in labels]
-
-
-def rest(face: Any) -> None:
-    """Show the drawing of a face that says nothing."""
-    mapping = mapped.require(face)
-    names = {place for row in mapping.drawn_rows for place in row.places}
-    still = [pair for pair in mapping.evaluate([[0.0]], ["jawOpen"]) if pair[0] in names]
-    for channel, values in channels.curves_of(still, mapping.bases):
-        channels.set_value(channel, float(values[0]))
-        channel.owner.update_tag()
 
 
 _CLASSES = (DIFFSPEAKER_PG_drawing, DIFFSPEAKER_OT_drawn_mouth)

@@ -3,15 +3,22 @@
 
 from __future__ import annotations
 
+import re
+from itertools import groupby
+
 import bpy
 import numpy as np
 import pytest
 
-from diffspeaker_blender.animation import clips
+from diffspeaker_blender.animation import channels, clips
 from diffspeaker_blender.character import detect, fit
 from diffspeaker_blender.errors import HeadError
+from diffspeaker_blender.motion.motion import Adjustments, retime
+from tests.blender import test_whole_path
 from tests.blender.character.test_mapped import talk
+from tests.blender.test_whole_path import SAMPLE
 
+real = test_whole_path.real
 LETTERS = ("A", "B", "C", "D", "E", "F", "G", "H", "X")
 
 
@@ -199,3 +206,111 @@ def test_an_input_of_geometry_nodes_chooses(addon) -> None:
     assert face.path_resolve(place.name) == 1
     bpy.context.scene.frame_set(-20)
     assert face.path_resolve(place.name) == 9
+
+
+def sequence(obj: bpy.types.Object, frames=range(1, 31)) -> str:
+    return "".join(shown_layers(obj, frame)[0] for frame in frames)
+
+
+def test_test_poses_show_and_go_back(addon) -> None:
+    mouth = pencil()
+    bpy.ops.diffspeaker.fit_character()
+    for pose, letters in (("AH", "CD"), ("EE", "B"), ("OO", "F"), ("M", "A"), ("F", "G")):
+        bpy.ops.diffspeaker.test_pose(pose=pose)
+        (shown,) = shown_layers(mouth, 1)
+        assert shown in letters
+    bpy.ops.diffspeaker.test_pose(pose="F")
+    assert shown_layers(mouth, 1) == ["X"]
+
+
+def test_the_users_action_stays_and_the_line_lies_beside_it(addon) -> None:
+    mouth = pencil()
+    mouth.data.layers["A"].opacity = 0.5
+    mouth.data.layers["A"].keyframe_insert("opacity", frame=500)
+    mouth.location.x = 1.0
+    mouth.keyframe_insert("location", frame=3)
+    users = mouth.data.animation_data.action, mouth.animation_data.action
+    bpy.ops.diffspeaker.fit_character()
+    applied = clips.apply_motion(mouth, talk(), clip="one", tolerance=0.5)
+    assert (mouth.data.animation_data.action, mouth.animation_data.action) == users
+    assert mouth.data.animation_data.nla_tracks
+    (track,) = mouth.data.animation_data.nla_tracks
+    assert track.strips[0].extrapolation == "HOLD"
+    assert shown_layers(mouth, 6) == []  # the user's keys on A win, and the panel says so
+    assert any("wins" in finding.message for finding in applied.findings)
+    bpy.data.actions.remove(users[0])
+    assert set(sequence(mouth)) >= {"A", "D"}
+    assert sequence(mouth, range(-30, -10)) == sequence(mouth, range(60, 80)) == "X" * 20
+
+
+def test_hand_edits_live_controls_and_twos(addon) -> None:
+    mouth = pencil()
+    bpy.ops.diffspeaker.fit_character()
+    clips.apply_motion(mouth, talk(), clip="one", start_frame=1.0)
+    first = sequence(mouth)
+    clips.adjust_clip(mouth, "one", Adjustments(intensity=0.3))
+    assert sequence(mouth) != first
+    clips.adjust_clip(mouth, "one", Adjustments())
+    assert sequence(mouth) == first
+    mouth.diffspeaker_strengths.steps = 2
+    on_twos = sequence(mouth)
+    assert all(on_twos[k] == on_twos[k + 1] for k in range(0, 28, 2))
+    mouth.diffspeaker_strengths.steps = 1
+    mouth.diffspeaker_strengths.drawn_hold = 5
+    assert min(runs(sequence(mouth))[1:-1]) >= 5
+    mouth.diffspeaker_strengths.drawn_hold = 2
+    assert sequence(mouth) == first
+    for name, value in (("G", 1.0), (first[19], 0.0)):
+        for frame, on in ((20, value), (22, 1.0 - value)):
+            layer = mouth.data.layers[name]
+            layer.opacity = on
+            layer.keyframe_insert("opacity", frame=frame)
+            curve = next(c for c in every_curve(mouth.data) if f'"{name}"' in c.data_path)
+            point = next(p for p in curve.keyframe_points if p.co[0] == frame)
+            point.interpolation = "CONSTANT"
+    assert sequence(mouth)[19:21] == "GG"
+    clips.adjust_clip(mouth, "one", Adjustments(intensity=1.02))
+    assert sequence(mouth)[19:21] == "GG"
+
+
+def every_curve(owner: bpy.types.ID) -> list:
+    return [curve for bag in channels.bags(owner) for curve in bag.fcurves]
+
+
+def runs(shown: str) -> list[int]:
+    return [len(list(group)) for _, group in groupby(shown)]
+
+
+def test_a_copy_speaks_with_its_own_drawings(addon) -> None:
+    mouth = pencil()
+    bpy.ops.diffspeaker.fit_character()
+    clips.apply_motion(mouth, talk(), clip="one", start_frame=1.0)
+    twin = mouth.copy()
+    twin.data = mouth.data.copy()
+    bpy.context.scene.collection.objects.link(twin)
+    clips.apply_motion(twin, talk(), clip="two", start_frame=40.0)
+    mapping = detect.read_mapping(twin)
+    assert {place.owner for place in mapping.places()} == {twin.name}
+    assert set(sequence(twin, range(40, 70))) >= {"A", "D"}
+    assert set(sequence(mouth, range(45, 75))) == {"X"}
+    assert clips.clips(mouth) == ("one",)
+
+
+def test_the_bundled_model_shuts_the_drawn_mouth_at_each_closure(real) -> None:
+    """The real sample through the real worker: each sealing of two frames shows the A."""
+    bpy.context.scene.render.fps = 24
+    mouth = pencil()
+    bpy.ops.diffspeaker.generate(audio=str(SAMPLE), character="Mouth")
+    message = bpy.context.window_manager.diffspeaker.message
+    assert re.match(r"Mouth drawing changed \d\d times over 2\d\d frames, sound in sync", message)
+    motion, _ = clips.load_stored(mouth, clips.clips(mouth)[0])
+    placed, frames = retime(motion, 24, start_frame=1.0)
+    seal = placed.controls[:, placed.control_names.index("mouthClose")] > 0.6
+    edges = np.flatnonzero(np.diff(np.r_[False, seal, False].astype(int))).reshape(-1, 2)
+    shown = sequence(mouth, [int(frame) for frame in frames])
+    closures = [(first, end) for first, end in edges if end - first >= 2]
+    assert len(closures) > 8
+    for first, end in closures:
+        assert set(shown[first:end]) == {"A"}
+    assert min(runs(shown)[1:-1]) >= 2
+    assert len(set(shown)) > 6
