@@ -457,15 +457,25 @@ class _Builder:
         )
 
     def _visemes(self) -> tuple[str, dict[str, str]]:
-        """Return the best set of ready mouths: its title, and shape → role."""
+        """Return the best set of ready mouths: its title, and shape → role.
+
+        What is declared goes first; mouths that close or bite, which it lacks, come from names.
+        """
         for guess in self.said:
             roles = self._roles(guess)
             if sum(not role for role in roles.values()) >= _FEWEST:
+                for key, role in self._named_mouths()[1].items():
+                    if role and key not in roles and role not in roles.values():
+                        roles[key] = role
                 return guess.convention.title, roles
+        return self._named_mouths()
+
+    def _named_mouths(self) -> tuple[str, dict[str, str]]:
+        """Return the best set of ready mouths by names alone."""
         best: tuple[float, str, dict[str, str]] = (0.0, "", {})
         before = list(self.remarks)
         said: list[Remark] = []
-        for guess in self.found:
+        for guess in self.named:
             self.remarks = list(before)
             roles = self._roles(guess)
             open_ones = [key for key, role in roles.items() if not role]

@@ -130,6 +130,28 @@ def test_what_is_fitted_is_what_the_shapes_give() -> None:
     assert np.abs(shown(found, part, controls) - wanted).max() < 1e-5
 
 
+def test_mouths_that_close_and_bite_come_from_names_where_none_is_declared() -> None:
+    """An avatar with visemes of a game that was declared a VRM by its vowels alone."""
+    part = anna()
+    keys = {
+        "vrc.v_aa": part.keys["Gape"],
+        "vrc.v_oh": 0.6 * part.keys["Trumpet"] + 0.5 * part.keys["Gape"],
+        "vrc.v_ou": part.keys["Round"],
+        "vrc.v_pp": 0.2 * part.keys["Round"],
+        "vrc.v_ff": face().keys["mouthRollLower"],
+    }
+    part = replace(part, keys=dict(part.keys) | keys)
+    found = propose([part], vrm0(EXPRESSIONS))
+    assert found is not None
+    few = found.mapping.few
+    assert few is not None
+    roles = dict(zip(few.names, few.roles, strict=True))
+    assert roles["vrc.v_pp"] == "closes"
+    assert roles["vrc.v_ff"] == "bites"
+    assert "Gape" in roles
+    assert "vrc.v_aa" not in roles
+
+
 def test_a_declared_mouth_that_opens_nothing_is_refused_and_said() -> None:
     part = anna()
     part.keys["Forehead"] = np.where(part.rest[:, 2:] > 0.09, 0.01, 0.0) * np.ones(3)  # type: ignore[index]
