@@ -109,6 +109,8 @@ class Lips:
             for place, amount in self._amounts(self.solve(marks.ravel())):
                 unless = (SEAL,) if parts else ()
                 terms[place].append(Term(amount, (control,), unless))
+        for place, amount in self._amounts(self._biting()):
+            terms[place].append(Term(amount, (JAW, TUCK), (SEAL,)))
         lips, jaw_terms = "gate", self._jaw_terms(0.0, (SEAL,))
         if lock is not None:
             lips, jaw_terms = "lock", self._jaw_terms(0.0)
@@ -185,6 +187,13 @@ class Lips:
             if features(shut)[0] < 0.15 * features(self.opened)[0]:
                 return place
         return None
+
+    def _biting(self) -> Floats:
+        """Return amounts that keep the lower lip at the teeth while the jaw is half open."""
+        wanted = np.zeros((8, 3))
+        for up, down in _PAIRS:
+            wanted[down] = -0.5 * (self.opened[down] - self.opened[up])
+        return self.solve(wanted.ravel(), 0.03)
 
     def _closing(self) -> tuple[Floats, Floats, float]:
         """Return amounts of lip bones that shut the fully open mouth, and the share left open.

@@ -21,6 +21,7 @@ from .mapping import Place, Row, Term
 Floats = NDArray[np.float64]
 
 _TONGUES = re.compile(r"tongue|tong(?:_|\d|$)|tng|舌|zunge|lengua", re.IGNORECASE)
+_SIDED = re.compile(r"(?:^|[._\- ])(?:l|r|left|right)(?:$|[._\- ])", re.IGNORECASE)
 _MOST = 10
 _OUT = 0.4
 """Mouth widths before the lips that the tip goes to, fully out."""
@@ -62,6 +63,7 @@ def _bones(bench: Bench, space: Space) -> list[Any]:
     named = names.bones_of("tongue", controls)
     alike = [name for name in controls if _TONGUES.search(name)]
     found = [controls[name] for name in dict.fromkeys([*named, *alike])]
+    found = [bone for bone in found if not _SIDED.search(bone.name)]
     return [b for b in found if abs(space.points(bench.ends(b)[:1])[0, 0]) < 0.12][:_MOST]
 
 
