@@ -363,7 +363,12 @@ def _added(
         for one in proposal.remarks
         if "does not follow the jaw" not in one.reason or not carried & set(one.subject.split(", "))
     ]
-    return replace(proposal, mapping=replace(mapping, bases=bases), remarks=(*left, *remarks))
+    return replace(
+        proposal,
+        mapping=replace(mapping, bases=bases),
+        remarks=(*left, *remarks),
+        meshes=tuple(dict.fromkeys((*proposal.meshes, *carried))),
+    )
 
 
 def _carries(bench: Bench, proposal: Proposal, face: Face) -> Proposal:

@@ -152,7 +152,7 @@ class Lips:
         if not controls & {"tongueOut", "tongueTip", "tongueBack"}:
             self.remarks.append(Remark("Tongue", "it follows the jaw alone", True))
         if not controls & {"eyeBlinkLeft", "eyeBlinkRight"}:
-            self.remarks.append(Remark("Blinks", "no pair of lid bones was found", True))
+            self.remarks.append(Remark("Blinks", "no bone shuts the lids", True))
 
     def _amounts(self, solved: Floats) -> Iterable[tuple[Place, float]]:
         """Yield channels with the amounts that are worth a term."""
