@@ -71,7 +71,7 @@ _CLASSES: dict[str, tuple[tuple[float, ...], tuple[str, ...]]] = {
     "purse": ((0.18, -0.35, 0.19, 0, 0, 0, 0.30), ("ou", "W", "oh", "PP", "sil")),
     "shut": ((0.05, 0.00, 0.00, 0, 0, 0, 0), ("PP", "sil", "W", "ou")),
 }
-"""Class of sounds → (M,) what our model does in its middle (means over 28 speakers), and the sounds
+"""Class of sounds → (M,) what our model does in its middle (means over 14 speakers), and the sounds
 whose drawing shows it, the best first. A grin and pursed lips are "ee" and "oo" overdone."""
 _RARE = {"l": 1.2, "er": 0.6}
 """Cost of classes that look like much more frequent ones."""

@@ -21,6 +21,8 @@ from .drawn import NOTHING, DrawnMouths
 from .mapping import DRAWN, Mapping, Place, Row, Term
 
 _BOUND = 1e6
+_LONG_AGO = -100_000
+"""Frame on which an image sequence starts: before its start it shows one image less."""
 _MOST = 40
 """Drawings a switch may have; more are no mouths."""
 _GUESSED = 9
@@ -333,7 +335,7 @@ def prepare(switch: Switch) -> None:
         where = detect.setting(obj, switch.place)
         assert where is not None
         user = where[0].path_resolve(where[1].rpartition(".")[0])
-        user.frame_duration, user.frame_start, user.use_cyclic = 1, 1, False
+        user.frame_duration, user.frame_start, user.use_cyclic = 1, _LONG_AGO, False
         user.use_auto_refresh = True
 
 

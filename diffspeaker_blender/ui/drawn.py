@@ -127,7 +127,24 @@ class DIFFSPEAKER_OT_drawn_mouth(bpy.types.Operator):
         if not switches.find(_subject(self, context)):
             return self.execute(context)  # says what is missing
         _fill(self, context)
+        self._recall(context)
         return set(context.window_manager.invoke_props_dialog(self, width=420))
+
+    def _recall(self, context: bpy.types.Context) -> None:
+        """Show what was said before of the character's drawings."""
+        obj = _subject(self, context)
+        known = detect.read_mapping(detect.speaker_of(obj))
+        if known is None or known.drawn is None:
+            return
+        said = dict(zip(known.drawn.names, known.drawn.sounds, strict=True))
+        for switch in switches.find(obj):
+            labels = {state.label for state in switch.states}
+            if switch.kind == known.drawn.switch and labels >= set(said):
+                self.switch = switch.title  # lists its drawings
+                for row in self.rows:
+                    row.sound = said.get(row.name, _NONE)
+                break
+        self.hold, self.lead = known.drawn.hold, known.drawn.lead
 
     def draw(self, _context: bpy.types.Context) -> None:
         """Draw the dialog."""

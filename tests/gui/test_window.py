@@ -214,3 +214,13 @@ def test_a_character_that_is_picked(tool, stage, machine, tmp_path):
     assert told["left_on_it"] == []
     assert told["looking_first"].startswith("Looking at ")
     assert told["spoken"].startswith("Mouth moved")
+
+
+def test_a_drawn_mouth(tool, stage, machine, tmp_path):
+    """The dialog finds the nine drawings; accepted, they speak; undo takes the line away."""
+    told = play(tool, stage, machine, "drawn", tmp_path)
+    assert told["ready"].startswith("Ready to speak: 9 drawn mouths (a Time Offset)")
+    assert told["offset"] == 9
+    assert told["spoken"].startswith("Mouth drawing changed")
+    assert told["seen"] > 3
+    assert told["undone"]

@@ -123,6 +123,7 @@ def test_an_image_sequence_stands_still_but_for_its_offset(addon, tmp_path) -> N
     node = textured(face, pictures(tmp_path))
     bpy.ops.diffspeaker.drawn_mouth()
     assert node.image_user.frame_duration == 1
+    assert node.image_user.frame_start < -9999  # before it, another image is shown
     assert node.image_user.frame_offset == 8  # X
     applied = clips.apply_motion(face, talk(), clip="one", start_frame=1.0)
     assert not applied.findings
