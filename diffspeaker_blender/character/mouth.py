@@ -211,7 +211,7 @@ def _stances(near: Floats, axes: Floats) -> list[Frame]:
         best = min(around, key=skew)
         sides = [best, *sides[:1]] if skew(best) < 0.7 * skew(sides[0]) else sides
     for side in sides:
-        for axis in (axes[2], *axes):
+        for axis in (axes[2], *axes[3:], *axes):  # the world's, the object's own, any
             for up in (axis, -axis):
                 flat = up - (up @ side) * side
                 if np.linalg.norm(flat) < 0.9 or any(

@@ -23,6 +23,9 @@ TURNS = {
     ),
     "lying": np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]),
     "lying on its face": np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]),
+    "leaning far back": np.array(
+        [[1.0, 0, 0], [0, np.cos(1.0), -np.sin(1.0)], [0, np.sin(1.0), np.cos(1.0)]]
+    ),
     "head down": np.diag([-1.0, 1, -1]),
 }
 
