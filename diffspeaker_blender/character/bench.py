@@ -58,7 +58,8 @@ class Bench:
         self.generated = bool(prefixes & {"MCH-", "ORG-"})
 
     def __enter__(self) -> Bench:
-        self.rig.data.pose_position = "POSE"
+        if self.position != "POSE":
+            self.rig.data.pose_position = "POSE"
         upright = Matrix.Identity(4)
         self.stood = {
             bone.name: bone.matrix_basis.copy()
@@ -72,7 +73,8 @@ class Bench:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.rig.data.pose_position = self.position
+        if self.position != "POSE":
+            self.rig.data.pose_position = self.position
         for name, stood in self.stood.items():
             self.rig.pose.bones[name].matrix_basis = stood
         self._update()

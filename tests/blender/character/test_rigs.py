@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -294,3 +295,68 @@ def test_shapes_that_leave_the_opening_to_a_bone(addon, share: float) -> None:
     assert got.gap <= 0.6
     for inside in ("TeethLower", "Tongue"):
         assert np.abs(moved[inside]).max() > 0.005
+
+
+def test_keys_of_the_users_on_the_jaw_itself_stay_and_are_said(addon) -> None:
+    rig = one_jaw()
+    jaw = rig.pose.bones["Jaw"]
+    for frame, angle in ((1, 0.0), (200, 0.0)):
+        jaw.rotation_quaternion = (1.0, angle, 0.0, 0.0)
+        jaw.keyframe_insert("rotation_quaternion", frame=frame)
+    action = rig.animation_data.action
+    speaker, _ = fit.fit(rig)
+    _, controls, names, _ = head()
+    values = np.asarray(controls[:40], np.float32)
+    empty = np.zeros((len(names), 0, 3), np.float32)
+    motion = Motion(values, empty, names, 30.0, controls=values, control_names=names)
+    applied = clips.apply_motion(speaker, motion, clip="line")
+    assert rig.animation_data.action == action
+    assert any(action.name in finding.message for finding in applied.findings)
+
+
+@pytest.mark.parametrize("posed", ["POSE", "REST"])
+def test_a_linked_rig_speaks_through_its_override(addon, tmp_path, posed: str) -> None:
+    rig = one_jaw()
+    rig.data.pose_position = posed
+    group = bpy.data.collections.new("Cast")
+    for obj in (rig, *rig.children):
+        group.objects.link(obj)
+    path = tmp_path / "library.blend"
+    bpy.data.libraries.write(str(path), {group})
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    with bpy.data.libraries.load(str(path), link=True) as (_, wanted):
+        wanted.collections = ["Cast"]
+    linked = bpy.data.collections["Cast"]
+    held = bpy.data.objects.new("Cast", None)
+    held.instance_type, held.instance_collection = "COLLECTION", linked
+    bpy.context.scene.collection.objects.link(held)
+    linked.override_hierarchy_create(
+        bpy.context.scene, bpy.context.view_layer, reference=held, do_fully_editable=True
+    )
+    own = next(o for o in bpy.context.scene.objects if o.type == "ARMATURE")
+    assert own.override_library is not None
+    speaker, proposal = fit.fit(own)
+    assert {"Jaw", "LeftEye", "RightEye"} <= {place.name for place in proposal.mapping.places()}
+    if posed == "POSE":
+        assert widest(speaker) > 0.005
+
+
+def test_drawn_eyes_stay_within_their_lids(addon) -> None:
+    """Irises that are flat and hang on bones far behind them go aside by a third of their width."""
+    skin = head()[0]
+    rig = rigs.RIGS["Unity humanoid"]()
+    far = [
+        replace(bone, head=(bone.head[0], -0.02, bone.head[2])) if bone.role == "eye" else bone
+        for bone in rig.bones
+    ]
+    armature = rigs.build(skin, replace(rig, bones=tuple(far)))
+    eyes = bpy.data.objects["Eyes"]
+    for vertex in eyes.data.vertices:  # flat before the face
+        vertex.co.y = -0.127 + 0.02 * (vertex.co.y + 0.11)
+    bpy.context.view_layer.update()
+    speaker, proposal = fit.fit(armature)
+    rest = mapped.evaluated(eyes)
+    rigs.pose(speaker, eyeLookOutLeft=1.0, eyeLookInRight=1.0)
+    went = mapped.evaluated(eyes) - rest
+    width = np.ptp(rest[rest[:, 0] > 0][:, 0])
+    assert 0.2 * width < went[:, 0].max() < 0.4 * width
