@@ -415,6 +415,8 @@ def _reach(channel: Channel, unit: float) -> float:
         offsets = detect.coordinates(block.points) - under
         scale = _scale_of(channel.owner)
         reach = float(np.linalg.norm(offsets, axis=1).max(initial=0.0)) * scale * unit
+        if not reach:  # it moves others by drivers
+            return _TURN
         return max(reach, 0.5) * (0.4 if channel.group in ("lids", "brows", "eyes") else 1.0)
     return _TURN if "rotation" in channel.path else unit if "location" in channel.path else _TURN
 

@@ -25,8 +25,11 @@ STORED = "diffspeaker.mapping"
 LIPS = "diffspeaker.lips"
 OF = "diffspeaker.of"
 """On a text: the overridden object whose mapping and lines it keeps."""
-MODELLING = ("$md-", "$fa-", "$ra-", "$no-", "$bs-", "$cp-", "$ma-")
-"""Prefixes of MakeHuman's modelling keys, which shape a person and are not to be driven."""
+MODELLING = ("$md-", "$fa-", "$ra-", "$no-", "$bs-", "$cp-", "$ma-", "mmd_sdef_")
+"""Prefixes of keys that are not to be driven: MakeHuman's, which shape a person, and MMD's, which
+hold numbers for its skinning."""
+PLACEHOLDER = ".placeholder"
+"""Start of the name of the object whose shape keys drive those of a bound MMD model."""
 _NOBODY = {"CAMERA", "LIGHT", "LIGHT_PROBE", "SPEAKER"}
 """Kinds of objects that no one takes for a character."""
 _NUMBER = re.compile(r"\.\d+$")
@@ -284,6 +287,10 @@ def read_mapping(obj: Any) -> Mapping | None:
     rig = armature_of(obj)
     own = {obj.name} if rig is None else {obj.name, rig.name}
     names = {place.owner for place in found.places()}
+    for name in names:
+        stand_in = bpy.data.objects.get(name) if name.startswith(PLACEHOLDER) else None
+        if stand_in is not None and _root(stand_in) == _root(obj):
+            own.add(name)
     if all(name in bpy.data.objects for name in names):
         drawn = [place.kind for row in found.drawn_rows for place in row.places]
         if drawn and not names & own:
@@ -304,6 +311,15 @@ def _parsed(text: str) -> Mapping | None:
 def stored(obj: Any) -> Mapping | None:
     """Return the mapping on an object as it was stored, whether its channels are there or not."""
     return _parsed(notes(obj)[STORED]) if is_mapped(obj) else None
+
+
+def placeholder_of(obj: Any) -> Any | None:
+    """Return the object through whose shape keys a bound MMD model is moved, None for others."""
+    root = _root(obj)
+    if root.type != "EMPTY":
+        return None
+    pool = (o for o in _scene_objects(obj) if o.type == "MESH" and o.name.startswith(PLACEHOLDER))
+    return next((o for o in pool if _root(o) == root and o.data.shape_keys is not None), None)
 
 
 def is_there(place: Place) -> bool:
@@ -327,7 +343,8 @@ def owners(
     mapping: the one that asks, for what chooses its drawings.
     """
     found: list[tuple[str, list[tuple[str, str, str, int]]]] = []
-    for mesh in members(obj):
+    stand_in = placeholder_of(obj)
+    for mesh in [*members(obj), *([stand_in] if stand_in is not None else [])]:
         key = mesh.data.shape_keys
         blocks = key.key_blocks.keys() if key is not None else ()
         found.append((mesh.name, [("key", name, "", 0) for name in blocks]))

@@ -15,7 +15,7 @@ import bpy
 
 from ..errors import HeadError
 from . import bones, declared, detect, presets, switches
-from .mapping import Mapping
+from .mapping import Mapping, Place, Row
 from .proposal import Proposal, Remark, propose, sentence
 
 REPORT = "diffspeaker.remarks"
@@ -143,6 +143,7 @@ def fit(obj: Any, *, keep: bool = True) -> tuple[Any, Proposal]:
     assert proposal.face is not None
     face = next(mesh for mesh in meshes if mesh.name == proposal.face.part.name)
     _own(face)
+    proposal = replace(proposal, mapping=_bound(face, proposal.mapping))
     if keep:
         kept = _choices(meshes)
         detect.forget_all(detect.company(face))
@@ -188,6 +189,28 @@ def _drawn(obj: Any, *, keep: bool) -> tuple[Any, Proposal]:
     mapping = switches.mapping_of(switch, switch.proposed(), known)
     face = switches.keep(switch, mapping, obj) if keep else bpy.data.objects[switch.speaker]
     return face, Proposal(mapping)
+
+
+def _bound(face: Any, mapping: Mapping) -> Mapping:
+    """Return a mapping that moves what the shapes of a bound MMD model hang on, not these.
+
+    Binding mutes a model's shapes and lets copies of them follow the keys of a stand-in.
+    """
+    stand_in = detect.placeholder_of(face)
+    if stand_in is None:
+        return mapping
+    held = stand_in.data.shape_keys.key_blocks
+
+    def through(place: Place) -> Place:
+        key = bpy.data.objects[place.owner].data.shape_keys if place.kind == "key" else None
+        muted = key is not None and key.key_blocks[place.name].mute
+        return replace(place, owner=stand_in.name) if muted and place.name in held else place
+
+    def moved(row: Row) -> Row:
+        return replace(row, places=tuple(dict.fromkeys(map(through, row.places))))
+
+    rows, few_rows = (tuple(map(moved, some)) for some in (mapping.rows, mapping.few_rows))
+    return replace(mapping, rows=rows, few_rows=few_rows)
 
 
 def could_speak(obj: Any) -> bool:

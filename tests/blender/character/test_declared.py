@@ -207,3 +207,54 @@ def test_mmd_categories_are_read(addon, tables, raw) -> None:
     assert found.areas == {"Gape": "mouth", "Round": "mouth", "Trumpet": "brows"}
     assert {expression.name for expression in found.expressions} == {"Ah", "U", "Anger"}
     assert "Trumpet" not in {place.name for place in fit.fit(anna)[1].mapping.places()}
+
+
+def test_a_bound_mmd_model_is_moved_through_its_placeholder(addon) -> None:
+    """Binding mutes the shapes; copies of them are driven by the keys of a hidden object."""
+    anna = build(jawOpen="あ", mouthPucker="う", mouthFunnel="お", mouthSmileLeft="え",
+                 mouthSmileRight="い", mouthClose="ん")  # fmt: skip
+    rest = closed_gap(anna)
+    root = bpy.data.objects.new("Model", None)
+    mesh = bpy.data.meshes.new("placeholder")
+    mesh.from_pydata([(0, 0, 0)], [], [])
+    holder = bpy.data.objects.new(".placeholder", mesh)
+    for obj in (root, holder):
+        bpy.context.scene.collection.objects.link(obj)
+    holder.parent = anna.parent = root
+    holder.shape_key_add(name="--- morph sliders ---")
+    bind(anna, holder)
+    bpy.context.view_layer.update()
+    speaker, proposal = fit.fit(root)
+    assert speaker == anna
+    assert {place.owner for place in proposal.mapping.places()} >= {".placeholder"}
+    assert detect.read_mapping(anna) == proposal.mapping
+    for tolerance in (0.0, 0.5):
+        applied = clips.apply_motion(speaker, talk(), clip="one", tolerance=tolerance)
+        assert applied.millimetres > 3
+        assert max(lips_apart(anna, frame) for frame in range(1, 26)) > rest + 0.008
+        assert lips_apart(anna, 7) == pytest.approx(rest, abs=5e-4)
+    clips.remove_motion(anna)
+    assert not any(block.value for block in holder.data.shape_keys.key_blocks[1:])
+
+
+def closed_gap(obj: bpy.types.Object) -> float:
+    """Return how far the lips are apart at rest."""
+    fit.fit(obj)
+    gap = lips_apart(obj, 1)
+    detect.forget(obj)
+    return gap
+
+
+def bind(obj: bpy.types.Object, holder: bpy.types.Object) -> None:
+    """Mute a mesh's shapes and let copies of them follow the keys of another object."""
+    for block in list(obj.data.shape_keys.key_blocks)[1:]:
+        holder.shape_key_add(name=block.name).value = 0.0
+        copy = obj.shape_key_add(name=f"mmd_bind{block.name}", from_mix=False)
+        points = detect.coordinates(block.points).astype("float32")
+        copy.points.foreach_set("co", points.ravel())
+        block.mute = True
+        driver = copy.driver_add("value").driver
+        driver.type = "SUM"
+        target = driver.variables.new().targets[0]
+        target.id_type, target.id = "KEY", holder.data.shape_keys
+        target.data_path = f'key_blocks["{block.name}"].value'
