@@ -26,7 +26,7 @@ TRACK = "Lip-Sync"
 REST, RESTS = "At Rest", "diffspeaker_rest"
 """Name of the track that holds our shape keys at 0 below our strips, and the mark of its action."""
 _QUOTED = re.compile(r'\["((?:[^"\\]|\\.)*)"\]')
-_CHANNEL = re.compile(r"[A-Z]+\|.*?\|((?:key_blocks|pose\.bones|)\[.*)\|\d+$")
+_CHANNEL = re.compile(r"([A-Z]+\|.*?\|)((?:key_blocks|pose\.bones|)\[.*)\|\d+$")
 LINEAR = 1
 """Blender's number for linear interpolation in `foreach_set`."""
 
@@ -366,10 +366,16 @@ def drop_action(key: Any, action: Any) -> None:
         bpy.data.actions.remove(action)
 
 
+def start_in(name: str) -> str:
+    """Return what a channel's name begins with: the part that names its datablock."""
+    found = _CHANNEL.match(name)
+    return found.group(1) if found else ""
+
+
 def plain_name(name: str) -> str:
     """Return what people call a curve: its shape key, "jaw location", or the property's name."""
     found = _CHANNEL.match(name)
-    path = found.group(1) if found else name
+    path = found.group(2) if found else name
     quoted = [bpy.utils.unescape_identifier(part) for part in _QUOTED.findall(path)]
     if path.startswith("pose.bones") and len(quoted) == 1:
         return f"{quoted[0]} {path.rpartition('.')[2].partition('_')[0]}"

@@ -8,6 +8,7 @@ action of our own: its active one while it is free, else an NLA track beside the
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +34,8 @@ GROUPED = {
     "brows": GROUPS[4],
     "cheeks": GROUPS[4],
 }
+_OWNERS = "diffspeaker_owners"
+"""On an action of ours: whom each slot was written for, by the slot's handle."""
 MAPPED = "(mapped)"
 """Marks the actions of mapped characters: one on each datablock, for all lines together."""
 
@@ -65,6 +68,11 @@ def name_of(owner: Any) -> str:
         users = (m.name for m in bpy.data.materials if m.node_tree == owner)
         return str(next(users, owner.name))
     return str(owner.name)
+
+
+def start_of(owner: Any) -> str:
+    """Return what the names of a datablock's channels begin with."""
+    return f"{owner.id_type}|{owner.name}|"
 
 
 Bases = Mapping[str, Mapping[str, Sequence[float]]]
@@ -242,8 +250,36 @@ def _write_owner(
             strip.action_slot = slot
         if strip is not None and any(channel.jumps for channel, _ in curves):
             strip.extrapolation = "HOLD"  # beside a strip Blender takes 0, which is no drawing
+    _sign(own, slot, owner)
     owner.update_tag()
     return own
+
+
+def _sign(action: Any, slot: Any, owner: Any) -> None:
+    """Note whom a slot is written for: a copy or a new name is told by that."""
+    signed = json.loads(action.get(_OWNERS, "{}"))
+    signed[str(slot.handle) if slot is not None else ""] = start_of(owner)
+    action[_OWNERS] = json.dumps(signed)
+
+
+def sign(owners: Iterable[Any]) -> None:
+    """Note whom our curves on datablocks are for, as they are called now."""
+    for owner in owners:
+        for action, holder in _mine(owner):
+            _sign(action, actions.slot_of(action, holder), owner)
+
+
+def renamed(owners: Iterable[Any]) -> dict[str, str]:
+    """Return how the names of channels began that began differently when they were written."""
+    found = {}
+    for owner in owners:
+        for action, holder in _mine(owner):
+            slot = actions.slot_of(action, holder)
+            signed = json.loads(action.get(_OWNERS, "{}"))
+            was = signed.get(str(slot.handle) if slot is not None else "", start_of(owner))
+            if was != start_of(owner):
+                found[was] = start_of(owner)
+    return found
 
 
 def widen(curves: Iterable[tuple[Channel, Any]]) -> dict[str, list[float]]:

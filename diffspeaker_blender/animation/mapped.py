@@ -167,18 +167,30 @@ def edited(obj: Any, clip: str) -> tuple[str, ...]:
     record = storage.read(_own(obj)).clips.get(clip)
     if record is None:
         return ()
-    found = mapped_edits.curves_of(owners_of(require(obj)))
-    names = {
-        *mapped_edits.changed(obj, record, found),
-        *storage.get_edits(_own(obj), record.take).moved(),
-    }
+    owners = owners_of(require(obj))
+    names = set(storage.get_edits(_own(obj), record.take).moved())
+    if not channels.renamed(owners):  # else they are told apart at the next writing
+        names |= set(mapped_edits.changed(obj, record, mapped_edits.curves_of(owners)))
     return tuple(dict.fromkeys(actions.plain_name(name) for name in sorted(names)))
 
 
 def layer_of(obj: Any, clip: str, fps: float) -> Edits:
     """Return all hand edits over the shown take of a line."""
-    record = storage.read(_own(obj)).clips[clip]
-    return mapped_edits.layer_of(obj, record, mapped_edits.curves_of(owners_of(require(obj))), fps)
+    index = storage.read(_own(obj))
+    owners = _known_again(obj, index, require(obj))
+    return mapped_edits.layer_of(obj, index.clips[clip], mapped_edits.curves_of(owners), fps)
+
+
+def _known_again(obj: Any, index: Index, mapping: Mapping) -> list[Any]:
+    """Return what lines animate, of a copy or under another name, too, and note what that is."""
+    owners = _animated(obj, mapping, index)
+    actions.unshare(*owners)
+    starts = channels.renamed(owners)
+    if starts:
+        storage.rename(_own(obj), index, starts)
+        storage.write(_own(obj), index)
+        channels.sign(owners)
+    return owners
 
 
 def _written(obj: Any, index: Index, clip: str, scene: Any) -> Result:
@@ -227,8 +239,7 @@ def replay(obj: Any, scene: Any) -> None:
 
 def _note(obj: Any, index: Index, mapping: Mapping, scene: Any) -> None:
     """Note in the index every key that the user set or changed on curves of ours."""
-    owners = _animated(obj, mapping)
-    actions.unshare(*owners)
+    owners = _known_again(obj, index, mapping)
     mapped_edits.keep(obj, index, owners, scene_fps(scene))
     rests = dict(_by_name(mapping, mapping.evaluate(np.zeros((1, 0)), ()))) | index.held
     curves = {n: c for n, c in mapped_edits.curves_of(owners).items() if n in rests}
@@ -291,7 +302,7 @@ def refresh(obj: Any, index: Index, scene: Any) -> int:
     curves = _worth([(channel, _joined(keys)) for channel, keys in keyed.items()], rest)
     shown = [c for c in index.clips.values() if not c.covered and c.natural is not None]
     theirs = kept.free(index, [(c.span[0], c.span[1], c.ease) for c in shown])
-    owners = _animated(obj, mapping)
+    owners = _animated(obj, mapping, index)
     curves += _kept_alone(mapping, owners, theirs, {channel.name for channel, _ in curves})
     nla = any(record.nla for record in index.clips.values())
     were = {name for owner in owners for name in channels.written(owner)}
@@ -503,10 +514,25 @@ def _kept_alone(
     return [(channel, np.empty((0, 3))) for channel in alone]
 
 
-def _animated(obj: Any, mapping: Mapping) -> list[Any]:
-    """Return every datablock that lines of a face may animate: also shapes that rest meanwhile."""
-    own = obj.data.shape_keys if obj.type == "MESH" else None
-    return list(dict.fromkeys([*owners_of(mapping), *([] if own is None else [own])]))
+def _animated(obj: Any, mapping: Mapping, index: Index) -> list[Any]:
+    """Return every datablock that lines of a face animate or did: by this mapping or another one.
+
+    Also shapes that rest meanwhile.
+    """
+    own = obj.data.shape_keys
+    found = list(dict.fromkeys([*owners_of(mapping), *([] if own is None else [own])]))
+    starts = tuple(map(channels.start_of, found))
+    left = {name for name in index.keys if not name.startswith(starts)}
+    if left:
+        parts, rig = detect.members(obj), detect.armature_of(obj)
+        parts += [rig] if rig is not None else []
+        every = [*parts, *(key for part in parts for key in [part.data, _keys(part)] if key)]
+        found += [one for one in every if one not in found and left & {*channels.written(one)}]
+    return found
+
+
+def _keys(obj: Any) -> Any | None:
+    return obj.data.shape_keys if obj.type == "MESH" else None
 
 
 def owners_of(mapping: Mapping) -> list[Any]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..motion import edits
 from ..motion.edits import KEY, Edits
-from . import channels, storage
+from . import actions, channels, storage
 from .edits import read, seconds
 from .storage import Clip, Index
 
@@ -31,8 +31,13 @@ def changed(obj: Any, record: Clip, found: dict[str, Any]) -> dict[str, NDArray[
     written = None if record.covered else storage.get_written(storage.holder(obj), record)
     if written is None:
         return {}
-    now = {name: read(found.get(name), *record.span) for name in written}
-    return {name: was for name, was in written.items() if not edits.same_keys(now[name], was)}
+    there = {actions.start_in(name) for name in found}  # of what is gone, nothing was edited
+    now = {
+        name: read(found.get(name), *record.span)
+        for name in written
+        if actions.start_in(name) in there
+    }
+    return {name: written[name] for name in now if not edits.same_keys(now[name], written[name])}
 
 
 def keep(obj: Any, index: Index, owners: Iterable[Any], fps: float) -> None:

@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 import uuid
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -221,6 +221,28 @@ def write(key: Any, index: Index) -> None:
         key[name] = json.dumps(asdict(index))
     elif name in key:
         del key[name]
+
+
+def rename(key: Any, index: Index, starts: dict[str, str]) -> None:
+    """Let the stored names of a mapped character's channels begin otherwise: old → new."""
+
+    def new(name: str) -> str:
+        old = next((start for start in starts if name.startswith(start)), "")
+        return starts[old] + name[len(old) :] if old else name
+
+    index.keys = {new(name): value for name, value in index.keys.items()}
+    index.kept = {new(name): value for name, value in index.kept.items()}
+    index.sliders = {new(name): value for name, value in index.sliders.items()}
+    index.held = {new(name): value for name, value in index.held.items()}
+    for clip in index.clips.values():
+        clip.keys = [new(name) for name in clip.keys]
+        written = get_written(key, clip)
+        if written is not None:
+            put_written(key, clip, {new(name): rows for name, rows in written.items()})
+        for take in clip.takes:
+            edits = get_edits(key, take)
+            names, pins = map(new, edits.names), ((new(name), at) for name, at in edits.pins)
+            put_edits(key, take, replace(edits, names=tuple(names), pins=tuple(pins)))
 
 
 def put_motion(key: Any, clip: Clip, motion: Motion) -> None:

@@ -232,3 +232,71 @@ def test_keys_on_a_shape_that_rests_meanwhile_stay(addon: Any) -> None:
     assert has(yawn(), THEIRS)
     clips.remove_motion(obj)
     assert has(yawn(), THEIRS)
+
+
+def test_what_a_former_mapping_drove_is_let_go(addon: Any, tmp_path: Any) -> None:
+    """Another mapping without the teeth: they stop, and their action goes with the last line."""
+    from dataclasses import replace
+
+    from diffspeaker_blender.character import detect
+
+    anna = build()
+    bpy.ops.diffspeaker.fit_character()
+    clips.apply_motion(anna, talk(), clip="one")
+    teeth = bpy.data.objects["Anna Teeth"].data.shape_keys
+    assert channels.written(teeth)
+    mapping = detect.read_mapping(anna)
+    rows = (
+        replace(row, places=tuple(p for p in row.places if p.owner == "Anna"))
+        for row in mapping.rows
+    )
+    alone = replace(mapping, rows=tuple(row for row in rows if row.places))
+    from diffspeaker_blender.animation import mapped
+
+    mapped.note(anna, bpy.context.scene)
+    detect.store(anna, alone)
+    mapped.replay(anna, bpy.context.scene)
+    assert not channels.written(teeth)
+    assert channels.written(anna.data.shape_keys)
+    clips.remove_motion(anna)
+    assert not [action for action in bpy.data.actions if action.users]
+
+
+@pytest.mark.parametrize("kind", ["keys", "bones"])
+def test_hand_edits_know_a_character_under_another_name(addon: Any, kind: str) -> None:
+    """A renamed rig, and a copy: the edit stays on both, and is no deletion of everything."""
+    from diffspeaker_blender.animation import mapped
+    from diffspeaker_blender.character import detect
+    from tests.blender.character.test_mapped import with_bones
+
+    anna = build() if kind == "keys" else with_bones(0.0, "X")
+    fit.fit(anna)
+    clips.apply_motion(anna, talk(), clip="one")
+
+    def jaw(obj: Any) -> Any:
+        owners = mapped.owners_of(detect.read_mapping(obj))
+        curves = [c for o in owners for bag in channels.bags(o) for c in bag.fcurves]
+        words = ("jawOpen",) if kind == "keys" else ("rotation",)
+        return next(c for c in curves if any(w in c.data_path for w in words) and c.array_index < 2)
+
+    was = jaw(anna).evaluate(20)
+    jaw(anna).keyframe_points.insert(20, was + 0.2)
+    jaw(anna).update()
+    anna.name = "Another"
+    (anna.data.shape_keys if kind == "keys" else anna.parent).name = "Renamed"
+    clips.adjust_clip(anna, "one", Adjustments(upper=0.9))
+    assert jaw(anna).evaluate(20) == pytest.approx(was + 0.2, abs=2e-3)
+    assert len(clips.edited(anna, "one")) == 1
+    for obj in bpy.context.view_layer.objects:
+        obj.select_set(obj in (anna, anna.parent))
+    bpy.ops.object.duplicate(linked=False)
+    twin = next(o for o in bpy.context.selected_objects if o.type == "MESH")
+    assert twin != anna
+    twin.location.x += 1.0
+    bpy.context.view_layer.update()
+    clips.adjust_clip(twin, "one", Adjustments(upper=0.8))
+    assert jaw(twin).evaluate(20) == pytest.approx(was + 0.2, abs=2e-3)
+    assert len(clips.edited(twin, "one")) == 1
+    clips.drop_edits(twin, "one")
+    assert jaw(twin).evaluate(20) == pytest.approx(was, abs=2e-3)
+    assert jaw(anna).evaluate(20) == pytest.approx(was + 0.2, abs=2e-3)
