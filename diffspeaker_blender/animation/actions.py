@@ -26,7 +26,7 @@ TRACK = "Lip-Sync"
 REST, RESTS = "At Rest", "diffspeaker_rest"
 """Name of the track that holds our shape keys at 0 below our strips, and the mark of its action."""
 _QUOTED = re.compile(r'\["((?:[^"\\]|\\.)*)"\]')
-_CHANNEL = re.compile(r"([A-Z]+\|.*?\|)((?:key_blocks|pose\.bones|)\[.*)\|\d+$")
+_CHANNEL = re.compile(r"([A-Z]+\|.*?\|)((?:\w+|pose\.bones|)\[.*|[^|]*)\|\d+$")
 LINEAR = 1
 """Blender's number for linear interpolation in `foreach_set`."""
 

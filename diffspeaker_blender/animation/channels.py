@@ -54,7 +54,7 @@ class Channel:
     @property
     def name(self) -> str:
         """Return a name for records: it survives undo and another file."""
-        return f"{self.owner.id_type}|{name_of(self.owner)}|{self.path}|{self.index}"
+        return f"{start_of(self.owner)}{self.path}|{self.index}"
 
     @property
     def jumps(self) -> bool:
@@ -72,7 +72,7 @@ def name_of(owner: Any) -> str:
 
 def start_of(owner: Any) -> str:
     """Return what the names of a datablock's channels begin with."""
-    return f"{owner.id_type}|{owner.name}|"
+    return f"{owner.id_type}|{name_of(owner)}|"
 
 
 Bases = Mapping[str, Mapping[str, Sequence[float]]]

@@ -36,7 +36,7 @@ def compare(context: Any, target: Any, clip: str, place: int) -> Any:
     members = _members(target)
     wide = 1.3 * max(_width(members), 1e-3)
     copies = _duplicate(context, members)
-    twin = next((obj for obj in copies if obj.type == "MESH" and _lines_of(obj)), None)
+    twin = next((obj for obj in copies if _lines_of(obj)), None)
     if twin is None:
         _remove(copies)
         raise HeadError(f"{target.name} cannot be copied.", "Select it in Object Mode.")
@@ -91,7 +91,7 @@ def _width(members: list[Any]) -> float:
     edges = [
         (obj.matrix_world @ Vector(corner)).x
         for obj in members
-        if obj.type == "MESH"
+        if obj.type not in {"ARMATURE", "EMPTY"}
         for corner in obj.bound_box
     ]
     return float(max(edges) - min(edges))

@@ -519,7 +519,7 @@ def _animated(obj: Any, mapping: Mapping, index: Index) -> list[Any]:
 
     Also shapes that rest meanwhile.
     """
-    own = obj.data.shape_keys
+    own = _keys(obj)
     found = list(dict.fromkeys([*owners_of(mapping), *([] if own is None else [own])]))
     starts = tuple(map(channels.start_of, found))
     left = {name for name in index.keys if not name.startswith(starts)}

@@ -300,3 +300,15 @@ def test_hand_edits_know_a_character_under_another_name(addon: Any, kind: str) -
     clips.drop_edits(twin, "one")
     assert jaw(twin).evaluate(20) == pytest.approx(was, abs=2e-3)
     assert jaw(anna).evaluate(20) == pytest.approx(was + 0.2, abs=2e-3)
+
+
+def test_names_of_channels_in_words() -> None:
+    for name, start, words in (
+        ('KEY|a|b|key_blocks["jaw|Open"].value|0', "KEY|a|b|", "jaw|Open"),
+        ('OBJECT|Rig|pose.bones["jaw"].rotation_euler|2', "OBJECT|Rig|", "jaw rotation"),
+        ('OBJECT|Rig|pose.bones["jaw"]["mouth_lock"]|0', "OBJECT|Rig|", "mouth_lock"),
+        ('OBJECT|Rig|["vOW"]|0', "OBJECT|Rig|", "vOW"),
+        ("SCENE|S|frame_offset|0", "SCENE|S|", "frame_offset"),
+    ):
+        assert actions.start_in(name) == start
+        assert actions.plain_name(name) == words
