@@ -440,9 +440,12 @@ def forget_all(objects: Iterable[Any]) -> None:
 
 def lips_of(obj: Any) -> dict[str, Any] | None:
     """Return the stored lips: "upper", "lower" (vertex numbers), "along", "width" (world), "up"
-    (a direction in the mesh's own space)."""
+    (a direction in the mesh's own space). None where the mesh has fewer vertices since."""
     try:
         found = notes(obj)
-        return dict(json.loads(found[LIPS])) if found is not None and LIPS in found else None
+        lips = dict(json.loads(found[LIPS])) if found is not None and LIPS in found else None
     except ValueError:
         return None
+    if lips is None or max([*lips["upper"], *lips["lower"]]) >= len(obj.data.vertices):
+        return None
+    return lips

@@ -150,7 +150,7 @@ def fit(obj: Any, *, keep: bool = True) -> tuple[Any, Proposal]:
         detect.store(face, replace(proposal.mapping, **kept))
         detect.store_lips(face, proposal.face.mouth)
         seen = {"meshes": _look(meshes), "rows": _digest(detect.stored(face))}
-        detect.notes(face, make=True)[SEEN] = json.dumps(seen, ensure_ascii=False)
+        _note_seen(face, seen)
         remembered = _by_hand(face)
         if remembered is not None:
             detect.store(face, remembered[1])
@@ -284,20 +284,35 @@ def _candidates(obj: Any) -> list[Any]:
 def ensure(obj: Any) -> Any:
     """Return the speaking mesh of a character, fitted now where need be. Raises HeadError.
 
-    It is fitted again where channels are gone and the mapping is just as it was measured.
+    It is fitted again where channels are gone or the mesh has other vertices, and the mapping is
+    just as it was measured; of one that was made by hand the lips alone are looked for again.
     """
     speaker = detect.speaker_of(obj)
     if speaker is None:
         return fit(obj)[0]
-    return fit(speaker)[0] if needs_fitting(speaker) else speaker
+    if needs_fitting(speaker):
+        return fit(speaker)[0]
+    if _other_vertices(speaker):
+        face, found = fit(speaker, keep=False)
+        if face == speaker and found.face is not None:
+            detect.store_lips(face, found.face.mouth)
+            meshes = {**_seen(face)["meshes"], **_look([face])}
+            _note_seen(face, {**_seen(face), "meshes": meshes})
+    return speaker
 
 
 # -- what became of it --------------------------------------------------------------------------
 
 
 def needs_fitting(face: Any) -> bool:
-    """Return whether channels of a mapping are gone, which nobody changed by hand."""
-    return bool(lost(face)) and not edited(face)
+    """Return whether a mesh or channels changed under a mapping that nobody changed by hand."""
+    return (bool(lost(face)) or _other_vertices(face)) and not edited(face)
+
+
+def _other_vertices(face: Any) -> bool:
+    """Return whether a face has another number of vertices than when it was fitted."""
+    seen = _seen(face).get("meshes", {}).get(face.name)
+    return seen is not None and face.type == "MESH" and len(face.data.vertices) != seen[0]
 
 
 def lost(face: Any) -> list[str]:
@@ -352,6 +367,10 @@ def _digest(mapping: Mapping | None) -> int:
         for row in mapping.every_row()
     ]
     return zlib.crc32(repr(rows).encode())
+
+
+def _note_seen(face: Any, seen: dict[str, Any]) -> None:
+    detect.notes(face, make=True)[SEEN] = json.dumps(seen, ensure_ascii=False)
 
 
 def _seen(face: Any) -> dict[str, Any]:

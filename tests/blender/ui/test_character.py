@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import bmesh
 import bpy
 import numpy as np
 import pytest
@@ -348,6 +349,31 @@ def test_a_changed_character_is_noticed_and_fitted_again(addon, line) -> None:
     bpy.ops.diffspeaker.generate(audio=str(line), character="Anna")
     assert "Kiss" not in {place.name for place in detect.read_mapping(anna).places()}
     assert fit.changed(anna) == "mouth_pucker is gone, Kiss is new"
+
+
+@pytest.mark.parametrize("by_hand", [False, True], ids=["as measured", "edited"])
+def test_a_mesh_with_other_vertices_is_looked_at_again(addon, line, by_hand) -> None:
+    """The stored lips would be other vertices now; what was done by hand stays."""
+    anna = build()
+    bpy.ops.diffspeaker.fit_character()
+    if by_hand:
+        bpy.ops.diffspeaker.edit_row(row=0, driven_by="0.77 jawOpen")
+    terms = detect.read_mapping(anna).rows[0].terms
+    lips = detect.lips_of(anna)
+    shell = bmesh.new()
+    shell.from_mesh(anna.data)
+    shell.verts.ensure_lookup_table()
+    bmesh.ops.delete(shell, geom=shell.verts[400:800], context="VERTS")  # the forehead
+    shell.to_mesh(anna.data)
+    shell.free()
+    assert "other vertices" in fit.changed(anna)
+    bpy.ops.diffspeaker.generate(audio=str(line), character="Anna")
+    assert fit.changed(anna) == ""
+    assert detect.read_mapping(anna).rows[0].terms == terms
+    now = detect.lips_of(anna)
+    assert now is not None
+    assert max(now["lower"]) == max(lips["lower"]) - 400
+    assert "Mouth moved" in message()
 
 
 def test_a_new_character_is_known_before_it_is_measured(addon) -> None:
