@@ -17,8 +17,9 @@ import bpy
 
 from ..errors import HeadError
 from . import charts, detect
+from . import names as naming
 from .drawn import NOTHING, DrawnMouths
-from .mapping import DRAWN, Mapping, Place, Row, Term
+from .mapping import DRAWN, Mapping, Place, Row, Term, group_of
 
 _BOUND = 1e6
 _LONG_AGO = -100_000
@@ -306,13 +307,42 @@ def mapping_of(
             term = Term(state.value - state.off, (state.label,))
             rows.append(Row(state.places, (term,), state.off, 0.0, 1.0, DRAWN))
     own = {place for row in rows for place in row.places}
-    kept = tuple(
-        row
-        for row in (former.rows if former is not None else ())
-        if row.group in UPPER and not own & set(row.places)
+    beside = former.rows if former is not None else upper(bpy.data.objects[switch.speaker])
+    kept = tuple(row for row in beside if row.group in UPPER and not own & set(row.places))
+    return replace(
+        former or Mapping(""),
+        title="Drawn mouths",
+        rows=kept,
+        few=None,
+        few_rows=(),
+        lips="drawing",
+        drawn=drawn,
+        drawn_rows=tuple(rows),
     )
-    base = replace(former, few=None, few_rows=(), rows=kept) if former else Mapping("")
-    return replace(base, title="Drawn mouths", drawn=drawn, drawn_rows=tuple(rows), lips="drawing")
+
+
+def upper(obj: Any) -> tuple[Row, ...]:
+    """Return rows for lids and brows of a character whose mouth is drawn, as their names say."""
+    parts = detect.read_parts(detect.members(obj))
+    terms: dict[str, list[Term]] = {}
+    done: set[str] = set()
+    for guess in naming.guesses({key for part in parts for key in part.keys})[:3]:
+        for control, hits in guess.controls.items():
+            sides = [
+                control.replace("*", side) for side in ("Left", "Right")[: 1 + control.count("*")]
+            ]
+            if control.startswith(("eyeBlink", "brow")) and not done & set(sides):
+                done |= set(sides)
+                share = round(1 / len(sides), 2)
+                terms.setdefault(hits[0], []).extend(Term(share, (side,)) for side in sides)
+    return tuple(
+        Row(
+            tuple(Place("key", part.name, key) for part in parts if key in part.keys),
+            tuple(found),
+            group=group_of(found[0].controls[0]),
+        )
+        for key, found in terms.items()
+    )
 
 
 def prepare(switch: Switch) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 
 from .. import scenes
 from ..animation import channels
+from ..character import detect
 from ..errors import ExportError
 from ..sound.clip import AudioClip, write_beside
 from ..sound.strips import scene_fps
@@ -66,6 +67,13 @@ class ExportReport:
         )
 
 
+def _switched(obj: Any) -> bool:
+    """Return whether a mouth is drawn and chosen by something that only Blender knows."""
+    mapping = detect.read_mapping(obj)
+    rows = mapping.drawn_rows if mapping is not None else ()
+    return any(place.kind != "key" for row in rows for place in row.places)
+
+
 def export(
     objects: list[Any],
     path: str | Path,
@@ -87,6 +95,13 @@ def export(
     began, path = time.perf_counter(), Path(path)
     kind = kind_of(path, what)
     scene = bpy.context.scene if scene is None else scene
+    switched = next((obj for obj in objects if _switched(obj)), None)
+    if switched is not None:
+        raise ExportError(
+            f"The mouth of {switched.name} is a switch between drawings, which no exported file "
+            "holds.",
+            "Render it from Blender.",
+        )
     members, left_out = stand_ins.family(objects)
     if not any(member.type == "MESH" for member in members):
         raise ExportError("There is no mesh to export.", "Pick a head.")

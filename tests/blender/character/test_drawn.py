@@ -139,6 +139,32 @@ def test_an_image_sequence_stands_still_but_for_its_offset(addon, tmp_path) -> N
     assert tree.animation_data.action is None
 
 
+def test_lids_of_a_modelled_head_go_on_above_a_drawn_mouth(addon, tmp_path) -> None:
+    head = plane("Head")
+    head.shape_key_add(name="Basis")
+    for name, vertex in (("Blink_L", 2), ("Blink_R", 3)):
+        head.shape_key_add(name=name).points[vertex].co.z -= 0.3
+    mouth = plane("Mouth Plane")
+    mouth.parent = head
+    node = textured(mouth, pictures(tmp_path))
+    bpy.context.view_layer.objects.active = head
+    bpy.ops.diffspeaker.drawn_mouth()
+    speaker = detect.speaker_of(head)
+    assert speaker == mouth
+    assert not clips.apply_motion(speaker, talk(), clip="one", start_frame=1.0).findings
+    shut = 0.0
+    for frame in range(1, 30):
+        bpy.context.scene.frame_set(frame)
+        lids = [block.value for block in head.data.shape_keys.key_blocks[1:]]
+        assert lids[0] == lids[1]
+        shut = max(shut, lids[0])
+    assert shut > 0.5
+    bpy.context.scene.frame_set(7)
+    assert node.image_user.frame_offset == 0
+    with pytest.raises(RuntimeError, match="Render it"):
+        bpy.ops.diffspeaker.export(filepath=str(tmp_path / "mouth.glb"))
+
+
 def test_an_image_empty_speaks(addon, tmp_path) -> None:
     empty = bpy.data.objects.new("Mouth", None)
     empty.empty_display_type, empty.data = "IMAGE", pictures(tmp_path, 6)
