@@ -15,8 +15,7 @@ from bpy.props import BoolProperty, IntProperty, StringProperty
 
 from ..animation import clips, compare, idling, storage, takes
 from ..animation.storage import Clip
-from ..character import detect
-from ..errors import HeadError, LipSyncError
+from ..errors import LipSyncError
 from ..jobs import follow, lines, live, plan, queue, status
 from ..jobs.status import refuse
 from ..settings import choices, machine
@@ -255,11 +254,6 @@ class DIFFSPEAKER_OT_add_idle(bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> set[str]:
         try:
             target = plan.find_head(context, self.head)
-            if detect.is_mapped(target):
-                raise HeadError(
-                    f"{target.name} is played through a mapping, which has no idle face yet.",
-                    "Key its eyes by hand.",
-                )
             if self.remove:
                 idling.remove(target)
                 status.say("The head rests between its lines")

@@ -119,3 +119,19 @@ def test_an_avatar_of_few_mouths_idles(addon: Any) -> None:
     assert np.sum((lids[1:] > 0.5) & (lids[:-1] <= 0.5)) >= 1
     apart = [lips_apart(face, frame) for frame in range(1, 300, 7)]
     assert max(apart) - min(apart) < 1e-5
+
+
+def test_the_buttons_of_a_line_work_on_any_character(addon: Any) -> None:
+    anna = build()
+    two_takes(anna)
+    bpy.context.scene.frame_end = 300
+    before = counts()
+    assert bpy.ops.diffspeaker.add_idle(head="Anna", seed=2) == {"FINISHED"}
+    assert "Idle" in clips.clips(anna)
+    assert "lives in 1 gap" in bpy.context.window_manager.diffspeaker.message
+    assert bpy.ops.diffspeaker.add_idle(head="Anna", remove=True) == {"FINISHED"}
+    assert clips.clips(anna) == ("one",)
+    assert bpy.ops.diffspeaker.compare_takes(head="Anna", clip="one", take=0) == {"FINISHED"}
+    assert compare.compared(anna)
+    bpy.ops.diffspeaker.compare_takes(head="Anna", clip="one", take=0, stop=True)
+    assert counts() == before
