@@ -33,6 +33,7 @@ from .takes import Spoken
 EASE_SECONDS = 0.2
 """Time in which the face comes from rest before a line, and returns to it afterwards."""
 _STILL = 1e-5
+_STANDS = 1e-4
 _TURN = 80.0
 """Millimetres that a jaw moves the lips by in a radian, or a property by at 1, about."""
 
@@ -306,6 +307,7 @@ def refresh(obj: Any, index: Index, scene: Any) -> int:
     curves += _kept_alone(mapping, owners, theirs, {channel.name for channel, _ in curves})
     nla = any(record.nla for record in index.clips.values())
     were = {name for owner in owners for name in channels.written(owner)}
+    _note_stood(obj, index, [c for c, _ in curves if c.name not in were], rest)
     written = channels.write(
         curves, name=obj.name, nla=nla, former=owners, ours=ours, theirs=theirs
     )
@@ -549,11 +551,25 @@ def owners_of(mapping: Mapping) -> list[Any]:
     return list(dict.fromkeys(found))
 
 
+def _note_stood(obj: Any, index: Index, new: list[Channel], rest: dict[str, float]) -> None:
+    """Remember where channels stand that lines are about to animate for the first time.
+
+    A test pose that is shown is none of the user's: it keeps what was there itself.
+    """
+    if f"{storage.INDEX}.posed" in (detect.notes(obj) or {}):
+        return
+    for channel in new:
+        value = channels.value_of(channel)
+        if channel.name in rest and abs(value - rest[channel.name]) > _STANDS:
+            index.stood[channel.name] = value
+
+
 def _to_rest(mapping: Mapping, index: Index, rest: dict[str, float], left: set[str]) -> None:
-    """Put channels that we animate no more at rest: else the last pose would stay."""
+    """Put channels that we animate no more where they stood: else the last pose would stay."""
     for channel in _channels(mapping):
         if channel.name in left and channel.name in rest:
-            channels.set_value(channel, rest[channel.name])
+            stood = index.stood.pop(channel.name, rest[channel.name])
+            channels.set_value(channel, stood)
         if channel.name in index.sliders and channel.name not in index.keys:
             channels.narrow(channel, index.sliders.pop(channel.name))
 

@@ -158,6 +158,9 @@ class Index:
     held: dict[str, float] = field(default_factory=dict)
     """Channel of a mapped character that rests in its lines → where it stands without them."""
 
+    stood: dict[str, float] = field(default_factory=dict)
+    """Channel of a mapped character that lines animate → where it stood before, if not at rest."""
+
     def users(self, name: str, besides: str | None = None) -> list[str]:
         """Return the clips that drive a shape key."""
         return [c for c, clip in self.clips.items() if c != besides and name in clip.keys]

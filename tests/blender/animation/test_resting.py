@@ -9,7 +9,8 @@ import pytest
 
 from diffspeaker_blender.animation import clips, mapped, resting
 from diffspeaker_blender.character import detect, fit
-from tests.blender.character.test_mapped import add_key, build, lips_apart, talk
+from diffspeaker_blender.motion.motion import Adjustments
+from tests.blender.character.test_mapped import add_key, build, lips_apart, talk, with_bones
 from tests.character.faces import face
 
 SHUT, LONG_BEFORE = 7, -50
@@ -137,3 +138,27 @@ def test_forgetting_puts_it_back(addon) -> None:
     bpy.context.scene.frame_set(SHUT)
     bpy.ops.diffspeaker.forget_character()
     assert values(obj, "Yawn", SHUT) == pytest.approx(0.4)
+
+
+def test_what_stood_on_a_channel_of_ours_comes_back(addon) -> None:
+    """A half-open mouth, a turned bone: with the last line they are as they were before it."""
+    obj = anna(0.0)
+    key = obj.data.shape_keys.key_blocks
+    key["jawOpen"].value = 0.05
+    clips.apply_motion(obj, talk(), clip="one", start_frame=1.0)
+    clips.apply_motion(obj, talk(), clip="two", start_frame=60.0)
+    clips.adjust_clip(obj, "one", Adjustments(intensity=0.5))
+    assert values(obj, "jawOpen", LONG_BEFORE) == pytest.approx(0.0)
+    bpy.context.scene.frame_set(13)
+    clips.remove_motion(obj)
+    assert key["jawOpen"].value == pytest.approx(0.05)
+    bella = with_bones(0.0, "X")
+    bone = bella.parent.pose.bones["jaw"]
+    bone.rotation_mode = "XYZ"
+    fit.fit(bella)
+    bone.rotation_euler = (0.1, 0.0, 0.02)
+    clips.apply_motion(bella, talk(), clip="one", start_frame=1.0)
+    bpy.context.scene.frame_set(13)
+    assert tuple(bone.rotation_euler) != pytest.approx((0.1, 0.0, 0.02), abs=1e-3)
+    clips.remove_motion(bella)
+    assert tuple(bone.rotation_euler) == pytest.approx((0.1, 0.0, 0.02), abs=1e-5)
