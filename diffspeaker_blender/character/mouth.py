@@ -10,6 +10,8 @@ Legend: `V` vertices, `P` lip pairs, `L` landmarks. Pure numpy.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -169,20 +171,27 @@ def find_mouth(
         return None
     axes = np.eye(3) if hints is None else np.concatenate([np.eye(3), _unit(hints)])
     pieces = label_islands(rest, corners) if islands is None else np.asarray(islands)
+    if frame is not None:
+        stances = [[frame]]
+    else:
+        stances = _stances(rest[size > 0.15 * peak], axes)
     best: Mouth | None = None
     most = 0.0
-    for stance in [frame] if frame is not None else _stances(rest[size > 0.15 * peak], axes):
-        found = _line(stance, rest, opened, corners, pieces)
-        if found is None:
-            continue
-        parted, straight = _parting(found, opened)
-        if straight < _STRAIGHT:
-            continue
-        upside = _upper_moves(found, opened)
-        worth = parted * (0.5 if upside else 1.0)
-        if best is None or worth > _UPRIGHT * most:
-            best, most = found, worth
-        if straight > 0.8 and not upside:
+    for likely in stances:
+        for stance in likely:
+            found = _line(stance, rest, opened, corners, pieces)
+            if found is None:
+                continue
+            parted, straight = _parting(found, opened)
+            if straight < _STRAIGHT:
+                continue
+            upside = _upper_moves(found, opened)
+            worth = parted * (0.5 if upside else 1.0)
+            if best is None or worth > _UPRIGHT * most:
+                best, most = found, worth
+            if straight > 0.8 and not upside:
+                return best
+        if best is not None and not _upper_moves(best, opened):
             break
     return best
 
@@ -196,9 +205,11 @@ def widest(mouths: Any) -> Mouth | None:
     return max(found, key=lambda mouth: mouth.width, default=None)
 
 
-def _stances(near: Floats, axes: Floats) -> list[Frame]:
-    """Return where the face may look, the likeliest first: upright in the world."""
-    found: list[tuple[Floats, Floats]] = []
+def _stances(near: Floats, axes: Floats) -> list[list[Frame]]:
+    """Return where the face may look: upright or as its object stands; then any other way.
+
+    The likeliest come first. axes: (3 + n, 3) the world's, then others that may be the face's.
+    """
 
     def skew(axis: Floats) -> float:
         return _asymmetry(near, axis) + 0.02 * abs(float(axis[2]))
@@ -210,16 +221,25 @@ def _stances(near: Floats, axes: Floats) -> list[Frame]:
         around = [np.array([np.cos(a), np.sin(a), 0.0]) for a in angles]
         best = min(around, key=skew)
         sides = [best, *sides[:1]] if skew(best) < 0.7 * skew(sides[0]) else sides
-    for side in sides:
-        for axis in (axes[2], *axes[3:], *axes):  # the world's, the object's own, any
-            for up in (axis, -axis):
-                flat = up - (up @ side) * side
-                if np.linalg.norm(flat) < 0.9 or any(
-                    flat @ other > 0.98 and abs(side @ one) > 0.98 for one, other in found
-                ):
-                    continue
-                found.append((side, flat / np.linalg.norm(flat)))
-    return [Frame(np.stack([side, up, np.cross(side, up)])) for side, up in found]
+    own = sorted(axes[3:], key=lambda axis: -abs(float(axis[2])))
+    likely = _frames(sides, [axes[2], *own])
+    return [likely, _frames(sides, axes, likely)]
+
+
+def _frames(sides: Iterable[Floats], ups: Iterable[Floats], known: Any = ()) -> list[Frame]:
+    """Return the frames of these axes, each way up, that are not among those that are known."""
+    found: list[Frame] = []
+    for side, axis in itertools.product(sides, ups):
+        for up in (axis, -axis):
+            flat = up - (up @ side) * side
+            if np.linalg.norm(flat) < 0.9 or any(
+                flat @ other.axes[1] > 0.98 and abs(side @ other.axes[0]) > 0.98
+                for other in (*known, *found)
+            ):
+                continue
+            flat = flat / np.linalg.norm(flat)
+            found.append(Frame(np.stack([side, flat, np.cross(side, flat)])))
+    return found
 
 
 def _among(axis: Floats, others: Floats) -> bool:
