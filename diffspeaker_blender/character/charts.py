@@ -95,6 +95,11 @@ _WORDS = {
 """Sound → what its drawing is called."""
 _NAMED = {word.replace("_", ""): s for s, words in _WORDS.items() for word in words.split()}
 _NAMED["uh"] = _NAMED["half"] = "E"
+_ANYTHING = set(
+    "x rest idle neutral silence default normal relaxed pause closed close shut open wide half "
+    "smile".split()
+)
+"""Words that doors and eyes are called by, too."""
 _MOUTH = re.compile(r"mouths?|lips?|phonemes?|phone|visemes?|vis|vrc|talk|口", re.IGNORECASE)
 _BREAK = re.compile(r"[^0-9A-Za-z\u0080-\uffff]+")
 _LETTERS = dict(CHARTS["RHUBARB"].drawings)
@@ -117,6 +122,8 @@ def read(labels: Sequence[str]) -> dict[str, str]:
         sound = sound or _NAMED.get(word.lower())
         if sound is not None:
             found[label] = sound
+    if len(marked) < _FEWEST and {bare[label].lower() for label in found} <= _ANYTHING:
+        return {}
     sounds = set(found.values())
     opens, shuts = sounds & {"aa", "E", "oh", "ih"}, sounds & {"PP", "sil"}
     single = sum(len(bare[label]) == 1 for label in found)

@@ -183,8 +183,8 @@ def _drawn(obj: Any, *, keep: bool) -> tuple[Any, Proposal]:
     if switch is None and known is not None and known.drawn is not None:
         return former, Proposal(known)  # which drawing is which, the user has said
     if switch is None:
-        also = switches.find(obj)
-        hint = f" For drawn mouths ({also[0].title}), press Drawn Mouth." if also else ""
+        also = switches.likely(obj)
+        hint = f" For drawn mouths ({also.title}), press Drawn Mouth." if also else ""
         raise HeadError(f"{obj.name} cannot speak: {NEEDS}.{hint}")
     mapping = switches.mapping_of(switch, switch.proposed(), known)
     face = switches.keep(switch, mapping, obj) if keep else bpy.data.objects[switch.speaker]

@@ -32,6 +32,7 @@ _MOUTHISH = re.compile(r"mouth|lip|phoneme|viseme|talk|口", re.IGNORECASE)
 _SEQUENCE = re.compile(r"(.*?)(\d+)(\.[^.]+)$")
 UPPER = ("lids", "brows", "eyes", "cheeks")
 """Groups of a face that go on moving beside a drawn mouth."""
+KEYS = "shape keys"
 TIME = ("GREASE_PENCIL_TIME", "GP_TIME")
 
 
@@ -100,8 +101,16 @@ def find(obj: Any) -> list[Switch]:
 
 
 def certain(obj: Any) -> Switch | None:
-    """Return the switch whose names tell that it is a mouth, None where there is none."""
-    return next((one for one in find(obj) if one.told), None)
+    """Return the switch whose names tell that it is a mouth, None where there is none.
+
+    Shape keys must have been measured: those whose names alone are a mouth's are asked about.
+    """
+    return next((one for one in find(obj) if one.told and one.kind != KEYS), None)
+
+
+def likely(obj: Any) -> Switch | None:
+    """Return what may well choose a mouth, None where it would be a mere guess."""
+    return next((one for one in find(obj) if _likely(one, obj) >= 3.0), None)
 
 
 def _likely(switch: Switch, obj: Any) -> float:
@@ -249,9 +258,15 @@ def _keys(obj: Any) -> Iterator[Switch]:
         return
     held = detect.driven_keys(key)
     names = [b.name for b in key.key_blocks if b != key.reference_key and b.name not in held]
-    found = charts.read(names)
+    found = [name for name in charts.read(names) if _moves(key.key_blocks[name])]
     states = tuple(State(name, 1.0, (Place("key", obj.name, name),)) for name in found)
-    yield Switch(f"Shape keys of {obj.name}, stepped", "shape keys", obj.name, states)
+    yield Switch(f"Shape keys of {obj.name}, stepped", KEYS, obj.name, states)
+
+
+def _moves(block: Any) -> bool:
+    """Return whether a shape key moves anything."""
+    under = detect.coordinates(block.relative_key.points)
+    return bool((detect.coordinates(block.points) != under).any())
 
 
 def _objects(obj: Any, everyone: Sequence[Any]) -> Iterator[Switch]:

@@ -44,9 +44,21 @@ def _switch_items(self: Any, context: bpy.types.Context | None) -> list[Any]:
     return _kept or [("", "Nothing Found", "Nothing here chooses among drawings")]
 
 
+def _chosen(operator: Any, context: bpy.types.Context) -> switches.Switch | None:
+    """Return the switch that was picked, else the likeliest.
+
+    operator: the operator, or its properties, which are all that an update is given.
+    """
+    found = switches.find(_subject(operator, context))
+    given = getattr(operator, "properties", operator)
+    if not given.is_property_set("switch"):
+        return found[0] if found else None
+    return next((one for one in found if one.title == given.switch), None)
+
+
 def _fill(self: Any, context: bpy.types.Context) -> None:
     """List the drawings of the switch with the mouths that the chart proposes."""
-    switch = self.chosen(context)
+    switch = _chosen(self, context)
     self.rows.clear()
     if switch is None:
         return
@@ -116,13 +128,6 @@ class DIFFSPEAKER_OT_drawn_mouth(bpy.types.Operator):
     )
     rows: CollectionProperty(type=DIFFSPEAKER_PG_drawing, options={"SKIP_SAVE", "HIDDEN"})
 
-    def chosen(self, context: bpy.types.Context) -> switches.Switch | None:
-        """Return the switch that was picked, else the likeliest."""
-        found = switches.find(_subject(self, context))
-        if not self.properties.is_property_set("switch"):
-            return found[0] if found else None
-        return next((one for one in found if one.title == self.switch), None)
-
     def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
         if not switches.find(_subject(self, context)):
             return self.execute(context)  # says what is missing
@@ -175,7 +180,7 @@ class DIFFSPEAKER_OT_drawn_mouth(bpy.types.Operator):
         obj = _subject(self, context)
         if obj is None:
             raise HeadError("No character is picked.", "Click on the drawing that is its mouth.")
-        switch = self.chosen(context)
+        switch = _chosen(self, context)
         if switch is None:
             raise HeadError(
                 f"Nothing of {obj.name} chooses among drawings.",

@@ -162,6 +162,8 @@ def test_a_mapping_written_before_drawings_is_read() -> None:
         (["あ", "い", "う", "え", "お", "ん"], ["aa", "ih", "ou", "E", "oh", "PP"]),
         (["Lines", "Fills", "Sketch"], []),
         (["A", "B"], []),
+        (["open", "closed", "half"], []),
+        (["Door Open", "Door Shut", "Neutral", "Wide"], []),
         (["Head", "Body", "Arm L", "Arm R", "Eye"], []),
     ],
 )

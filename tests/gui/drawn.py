@@ -29,6 +29,15 @@ def main():
     told["offset"] = mouth.modifiers[0].offset
     yield 0.7
     shot("drawn_3_ready")
+    bpy.ops.diffspeaker.drawn_mouth(drawings="- mbp etc e aa oh ou fv rest", hold=3)
+    told["changed"] = said(mouth)
+    with inside("VIEW_3D", "UI"):
+        bpy.ops.diffspeaker.drawn_mouth("INVOKE_DEFAULT")
+    yield 1.0
+    shot("drawn_5_recalled")
+    press("RET")
+    yield 1.0
+    told["recalled"] = said(mouth)
     yield from browse(bpy.ops.diffspeaker.choose_sound, STAGE / "line.wav")
     yield from until(lambda: status().message.startswith("Mouth"), 240)
     told["spoken"] = status().message
@@ -44,6 +53,12 @@ def main():
     yield 0.5
     mouth = bpy.data.objects["Mouth"]
     told["undone"] = mouth.animation_data is None or mouth.animation_data.action is None
+
+
+def said(mouth):
+    """Return what the mapping says of the drawings."""
+    drawn = drive.addon("character.detect").read_mapping(mouth).drawn
+    return [drawn.names, drawn.sounds, drawn.hold]
 
 
 def pencil():

@@ -221,6 +221,8 @@ def test_a_drawn_mouth(tool, stage, machine, tmp_path):
     told = play(tool, stage, machine, "drawn", tmp_path)
     assert told["ready"].startswith("Ready to speak: 9 drawn mouths (a Time Offset)")
     assert told["offset"] == 9
+    assert told["changed"][1:] == [["PP", "SS", "E", "aa", "oh", "ou", "FF", "sil"], 3]
+    assert told["recalled"] == told["changed"]
     assert told["spoken"].startswith("Mouth drawing changed")
     assert told["seen"] > 3
     assert told["undone"]
