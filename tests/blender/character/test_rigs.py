@@ -354,7 +354,7 @@ def test_drawn_eyes_stay_within_their_lids(addon) -> None:
     for vertex in eyes.data.vertices:  # flat before the face
         vertex.co.y = -0.127 + 0.02 * (vertex.co.y + 0.11)
     bpy.context.view_layer.update()
-    speaker, proposal = fit.fit(armature)
+    speaker, _ = fit.fit(armature)
     rest = mapped.evaluated(eyes)
     rigs.pose(speaker, eyeLookOutLeft=1.0, eyeLookInRight=1.0)
     went = mapped.evaluated(eyes) - rest
