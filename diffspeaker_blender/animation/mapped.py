@@ -34,6 +34,8 @@ EASE_SECONDS = 0.2
 """Time in which the face comes from rest before a line, and returns to it afterwards."""
 _STILL = 1e-5
 _STANDS = 1e-4
+_CHAINED = 2.0
+"""How much closer than its own reach a bone is kept: lips hang on the jaw's and on their own."""
 _TURN = 80.0
 """Millimetres that a jaw moves the lips by in a radian, or a property by at 1, about."""
 
@@ -431,7 +433,11 @@ def _reach(channel: Channel, unit: float) -> float:
         if not reach:  # it moves others by drivers
             return _TURN
         return max(reach, 0.5) * (0.4 if channel.group in ("lids", "brows", "eyes") else 1.0)
-    return _TURN if "rotation" in channel.path else unit if "location" in channel.path else _TURN
+    if "location" in channel.path:
+        return _CHAINED * unit * float(channel.owner.matrix_world.median_scale)
+    if "rotation" in channel.path:  # a quaternion has the half of each angle
+        return _CHAINED * _TURN * (2.0 if "quaternion" in channel.path else 1.0)
+    return _TURN
 
 
 def _scale_of(key: Any) -> float:

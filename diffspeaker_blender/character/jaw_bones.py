@@ -22,7 +22,7 @@ from .proposal import Proposal, Remark, propose
 Floats = NDArray[np.float64]
 
 MOST_TURN = 0.7
-_JAWS = re.compile(r"jaw|mandib|あご|顎|kiefer|unterkiefer|mand[ií]bula|m[aâ]choire", re.IGNORECASE)
+_JAWS = re.compile(r"jaw|mandib|あご|顎|kiefer|mand[ií]bula|m[aâ]choire|челюсть|턱", re.IGNORECASE)
 _TRIED = 14
 _WAY = 0.12
 """Share of what a jaw moves that it is moved by, to see whether the mouth opens."""
@@ -89,7 +89,7 @@ def _any(bench: Bench) -> list[str]:
     heads = [b for b in rig.pose.bones if re.search(r"head", b.name, re.IGNORECASE)]
     below = [child for head in heads for child in head.children_recursive]
     weighted = {group.name for mesh in bench.meshes for group in mesh.vertex_groups}
-    pool = below or [bone for bone in rig.pose.bones if bone.name in weighted]
+    pool = [*below, *(bone for bone in rig.pose.bones if bone.name in weighted)]
     points = np.concatenate([bench.rest[mesh.name] for mesh in bench.meshes])
     middle, width = (points.min(0) + points.max(0)) / 2, np.ptp(points, 0)
     sides = [axis for axis in range(2) if _even(bench, axis)] or [0, 1]

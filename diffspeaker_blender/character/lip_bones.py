@@ -27,6 +27,8 @@ _LIPS = re.compile(r"lip(?!s?_?offset)|mouth|oris|corner|口|唇", re.IGNORECASE
 _ROLES = ("lipUpper", "lipLower", "corners", "lipSides", "lips")
 _PAIRS = ((0, 1), (2, 4), (3, 5))
 """Landmarks of the upper and the lower lip that meet."""
+_PARTS = 0.002
+"""Mouth widths of parting from which a control lets go while the lips are sealed."""
 _HALF = 0.4
 """Share of our jaw at which closing is solved once more."""
 _MOST_BONES = 26
@@ -105,9 +107,11 @@ class Lips:
         for control, marks in control_landmarks().items():
             if control in (JAW, "jawForward", "jawLeft", "jawRight", "cheekPuff", SEAL):
                 continue
-            parts = features(marks)[0] > 0.01
-            for place, amount in self._amounts(self.solve(marks.ravel())):
-                unless = (SEAL,) if parts else ()
+            amounts = self.solve(marks.ravel())
+            got = (amounts @ self.table).reshape(8, 3) if len(amounts) else marks
+            parts = max(float((m[up] - m[down])[1]) for m in (marks, got) for up, down in _PAIRS)
+            unless = (SEAL,) if parts > _PARTS else ()
+            for place, amount in self._amounts(amounts):
                 terms[place].append(Term(amount, (control,), unless))
         for place, amount in self._amounts(self._biting()):
             terms[place].append(Term(amount, (JAW, TUCK), (SEAL,)))

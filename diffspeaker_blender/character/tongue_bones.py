@@ -20,7 +20,7 @@ from .mapping import Place, Row, Term
 
 Floats = NDArray[np.float64]
 
-_TONGUES = re.compile(r"tongue|tong(?:_|\d|$)|tng|舌|zunge|lengua", re.IGNORECASE)
+_TONGUES = re.compile(r"tongue|t[ao]ng(?:_|\d|$)|tng|舌|zunge|lengua", re.IGNORECASE)
 _SIDED = re.compile(r"(?:^|[._\- ])(?:l|r|left|right)(?:$|[._\- ])", re.IGNORECASE)
 _MOST = 10
 _OUT = 0.4

@@ -500,8 +500,13 @@ def _add_bones(obj: Any, rig: Rig) -> None:
 # -- speaking ---------------------------------------------------------------------------------
 
 
-def speak(speaker: Any, controls: Any, names: tuple[str, ...]) -> dict[str, Any]:
-    """Put a line on a character and return how each of its meshes moves (F, V, 3), as shown."""
+def speak(
+    speaker: Any, controls: Any, names: tuple[str, ...], tolerance: float = 0.0
+) -> dict[str, Any]:
+    """Put a line on a character and return how each of its meshes moves (F, V, 3), as shown.
+
+    tolerance: millimetres that few keys may be off by; 0 puts one on every frame.
+    """
     rest = {}
     meshes = [o for o in bpy.data.objects if o.type == "MESH" and not o.name.startswith("WGT")]
     scene = bpy.context.scene
@@ -511,7 +516,7 @@ def speak(speaker: Any, controls: Any, names: tuple[str, ...]) -> dict[str, Any]
     values = np.asarray(controls, np.float32)
     empty = np.zeros((len(names), 0, 3), np.float32)
     motion = Motion(values, empty, names, 30.0, controls=values, control_names=names)
-    clips.apply_motion(speaker, motion, clip="line", start_frame=1.0)
+    clips.apply_motion(speaker, motion, clip="line", start_frame=1.0, tolerance=tolerance)
     moved: dict[str, list[Any]] = {name: [] for name in rest}
     for frame in range(len(values)):
         scene.frame_set(frame + 1)

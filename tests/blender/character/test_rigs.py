@@ -56,6 +56,29 @@ def test_speaks_like_the_shapes(addon, name: str) -> None:
     assert np.abs(moved["TeethUpper"]).max() < 1e-4
 
 
+@pytest.mark.parametrize("name", ["Auto-Rig Pro", "MetaHuman"])
+def test_few_keys_keep_the_lips_shut(addon, name: str) -> None:
+    """Euler angles and metres, quaternions and centimetres: what adds up at the lips is kept."""
+    skin, controls, names, truth = head()
+    speaker, _ = fitted(name)
+    moved = rigs.speak(speaker, controls, names, tolerance=0.5)
+    sealed = controls[:, names.index("mouthClose")] > 0.98
+    got = scoring.score(skin.face, truth, moved["Head"], sealed)
+    assert got.gap <= 0.5
+    assert got.correlation >= 0.97
+    action = bpy.data.objects["Rig"].animation_data.action
+    keys = [len(curve.keyframe_points) for curve in curves_in(action)]
+    assert np.mean(keys) < 0.9 * len(controls)
+
+
+def curves_in(action: Any) -> list[Any]:
+    """Return every curve of an action."""
+    if not hasattr(action, "slots"):
+        return list(action.fcurves)
+    bags = [bag for layer in action.layers for strip in layer.strips for bag in strip.channelbags]
+    return [curve for bag in bags for curve in bag.fcurves]
+
+
 def test_eyes_turn_as_far_as_ours(addon) -> None:
     for name in rigs.RIGS:
         if name == "Nameless bones":
