@@ -29,6 +29,8 @@ KEY = 7
 """Numbers that describe a key: frame, value, left handle (2), right handle (2), interpolation."""
 _SAME = 1e-4
 """Difference of a value that no hand made."""
+_AT = 1e-4
+"""Frames from a key within which a time is the key's, as Blender's single precision has it."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,7 @@ def evaluate(keys: Floats, frames: NDArray[np.float64]) -> Floats:
     left, right = rows[place], rows[place + 1]
     width = np.maximum(right[:, 0] - left[:, 0], 1e-9)
     share = np.clip((frames - left[:, 0]) / width, 0.0, 1.0)
+    share = np.where(right[:, 0] - frames < _AT, 1.0, share)
     value = left[:, 1] + share * (right[:, 1] - left[:, 1])
     bent = left[:, 6] == BEZIER
     value = np.where(bent, _bezier(left, right, frames), value)
