@@ -25,7 +25,7 @@ from .drawn import DrawnMouths
 from .fewshapes import FewShapes, control_features, control_landmarks
 from .mapping import JAW, SEAL, TUCK, Mapping, Place, Row, Term, group_of
 from .mouth import features
-from .probe import ABOVE, OPENS, Face, Part, measure
+from .probe import ABOVE, OPENS, Face, Part, Reading, measure
 
 Floats = NDArray[np.float64]
 
@@ -36,8 +36,11 @@ _ENOUGH = 5
 _FEWEST = 2
 """Ready mouths that can speak at all."""
 _FEW = 16
-_EXPRESSION = 0.125
-"""Mouth widths that a shape that opens the mouth may move lids and brows by."""
+_EXPRESSION, _EXPRESSED = 0.125, 0.2
+"""Mouth widths, and share of its reach, that a shape that opens the mouth may move lids and brows
+by; a long face has cheeks where a broad one has lids."""
+_MIRRORED = [0, 1, 3, 2, 5, 4, 7, 6]
+"""Landmarks of the other side, `mouth.LANDMARKS`."""
 _STRAY = 0.5
 """Share of a mouth's motion that may lie in the upper face before it is no mouth."""
 
@@ -428,17 +431,29 @@ class _Builder:
         fitted = [key for key, role in roles.items() if not role]
         if JAW in chosen:
             fitted += [key for key in chosen[JAW] if key not in roles]
+        other: dict[str, str] = {}
         if len(fitted) < _FEWEST:
-            fitted += [key for key in self._unknown() if key not in roles and key not in fitted]
+            fresh = [key for key in self._unknown() if key not in roles and key not in fitted]
+            fresh, other = self._paired(fresh)
+            fitted += fresh
+            bite = self._inwards() if "bites" not in roles.values() else ""
+            if bite and bite not in roles:
+                roles[bite] = "bites"
+                keys.append(bite)
             title = title or "Shapes found by what they do"
         fitted = self._apart_mouths(fitted)[:_FEW]
         keys = [*fitted, *keys]
         few = FewShapes(
             tuple(keys),
-            tuple(tuple(round(float(v), 4) for v in readings[key].measures) for key in keys),
+            tuple(
+                tuple(round(float(v), 4) for v in self._together(key, other).measures)
+                for key in keys
+            ),
             tuple(roles.get(key, "") for key in keys),
         )
-        few_rows = self._rows({key: [Term(1.0, (key,))] for key in keys}, {}, {})
+        few_terms = {key: [Term(1.0, (key,))] for key in keys}
+        few_terms |= {other[key]: [Term(1.0, (key,))] for key in keys if key in other}
+        few_rows = self._rows(few_terms, {}, {})
         upper = self._upper(chosen)
         rows = self._rows(upper, {k: group_of(t[0].controls[0]) for k, t in upper.items()}, {})
         rest_open = self.face.mouth.gap > 0.12
@@ -517,7 +532,8 @@ class _Builder:
     def _is_expression(self, key: str) -> bool:
         """Return whether a shape opens the mouth and moves lids or brows with it, as a scream."""
         reading = self.face.readings[key]
-        if self.expressions or reading.opening < OPENS or reading.at_eyes < _EXPRESSION:
+        most = max(_EXPRESSION, _EXPRESSED * reading.reach)
+        if self.expressions or reading.opening < OPENS or reading.at_eyes < most:
             return False
         self._doubt(
             key,
@@ -529,8 +545,57 @@ class _Builder:
     def _unknown(self) -> list[str]:
         """Return shapes of the mouth whatever their names, largest first."""
         keys = [k for k in self._mouths() if self.face.readings[k].opening > -0.1]
-        keys = [k for k in keys if not self._is_expression(k)]
+        keys = [k for k in keys if not self._is_expression(k) and not self._aside(k)]
         return sorted(keys, key=lambda key: -self.face.readings[key].at_lips)
+
+    def _together(self, key: str, other: Table[str, str]) -> Reading:
+        """Return what a shape does with its other side, where it has one."""
+        reading = self.face.readings[key]
+        if key not in other:
+            return reading
+        marks = reading.landmarks + self.face.readings[other[key]].landmarks
+        return replace(reading, landmarks=marks, measures=features(marks))
+
+    def _paired(self, keys: list[str]) -> tuple[list[str], dict[str, str]]:
+        """Return shapes of the middle, and of one side with another that mirrors them; and which.
+
+        What moves one side alone would pull the mouth askew.
+        """
+        readings = self.face.readings
+        kept, other = [], {}
+        for key in keys:
+            if abs(readings[key].side) < 0.5:
+                kept.append(key)
+            elif key not in other.values():
+                mirrored = (readings[key].landmarks[_MIRRORED] * (-1, 1, 1)).ravel()
+                alike = {k: _angle(mirrored, readings[k].landmarks.ravel()) for k in keys}
+                best = max(alike, key=lambda k: alike[k])
+                if alike[best] > 0.95 and best not in {*other, *other.values()}:
+                    kept.append(key)
+                    other[key] = best
+        return kept, other
+
+    def _aside(self, key: str) -> bool:
+        """Return whether a shape moves the mouth aside, draws the lips in, or is of the cheeks.
+
+        Two of them, one for each side, would cancel out and pinch the mouth instead.
+        """
+        measures = self.face.readings[key].measures
+        if self.face.readings[key].at_lips < 0.5 * self.face.readings[key].reach:
+            return True
+        sideways = abs(measures[6]) > float(np.linalg.norm(measures[:6]))
+        return bool(sideways or (measures[0] < -0.05 and measures[3:5].min() < -0.05))
+
+    def _inwards(self) -> str:
+        """Return the shape that draws the lower lip in and does little else, for f and v."""
+        found = {
+            key: measures[4]
+            for key in self._mouths()
+            if (measures := self.face.readings[key].measures)[4] < -0.05
+            and -0.15 < measures[0] < OPENS
+            and np.abs(measures[[3, 5, 6]]).max() < 0.5 * -measures[4]
+        }
+        return min(found, key=lambda key: found[key], default="")
 
     def _apart_mouths(self, keys: list[str]) -> list[str]:
         """Return mouths that differ: of two that do the same, the first."""

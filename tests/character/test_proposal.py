@@ -109,6 +109,26 @@ def test_unknown_names_speak_by_what_they_do() -> None:
     assert {"eyeBlinkLeft", "eyeBlinkRight"} <= found.mapping.controls()
 
 
+def test_unknown_names_pull_no_mouth_askew() -> None:
+    """Sides move together; a mouth that goes left and one that goes right do not cancel out."""
+    part = face()
+    keys = {f"target_{k}": v for k, v in enumerate(part.keys.values())}
+    x, z = part.rest[:, 0], part.rest[:, 2]
+    near = np.exp(-((z / 0.02) ** 2 + (x / 0.03) ** 2))[:, None]
+    for k, aside in enumerate((0.012, -0.012)):
+        keys[f"aside {k}"] = near * np.array([aside, 0.0, 0.0])
+    found = propose([replace(part, keys=keys)])
+    assert found is not None
+    assert not any("aside" in place.name for place in found.mapping.places())
+    smiles = [f"target_{list(part.keys).index('mouthSmile' + side)}" for side in ("Left", "Right")]
+    names = ["mouthSmileLeft", "mouthSmileRight", "mouthStretchLeft", "mouthStretchRight"]
+    curves = {
+        place.name: curve for place, curve in found.mapping.evaluate(np.full((4, 4), 0.6), names)
+    }
+    assert curves[smiles[0]].max() > 0.1
+    np.testing.assert_array_equal(curves[smiles[0]], curves[smiles[1]])
+
+
 def test_a_shape_that_shuts_the_mouth_opens_none() -> None:
     """`mouthClose` alone drives the lips through each other; its lips are not upside down."""
     part = face()
@@ -175,6 +195,19 @@ def test_a_scream_with_the_eyes_shut_is_no_jaw() -> None:
     alone = propose([replace(part, keys=scream)])
     assert alone is not None
     assert {place.name for place in alone.mapping.places()} == {"mouthOpen"}
+
+
+def test_a_jaw_that_pulls_the_cheeks_is_no_scream() -> None:
+    """A child's mouth is small: what lies a mouth's width above it is cheek."""
+    part = face()
+    lids = part.keys["eyeBlinkLeft"] + part.keys["eyeBlinkRight"]
+    jaw = {"jawOpen": 2.4 * part.keys["jawOpen"] + 0.8 * lids}
+    found = propose([replace(part, keys={**part.keys, **jaw})])
+    assert found is not None
+    assert found.face is not None
+    assert found.face.readings["jawOpen"].at_eyes > 0.125
+    assert found.mapping.few is None
+    assert "jawOpen" in {place.name for place in found.mapping.places()}
 
 
 def test_lids_that_shut_while_the_mouth_opens_are_no_lips() -> None:
