@@ -426,7 +426,6 @@ class _Builder:
 
     def _by_mouths(self, chosen: dict[str, list[str]]) -> Mapping:
         title, roles = self._visemes()
-        readings = self.face.readings
         keys = [key for key in roles if roles[key]]
         fitted = [key for key, role in roles.items() if not role]
         if JAW in chosen:
@@ -562,7 +561,8 @@ class _Builder:
         What moves one side alone would pull the mouth askew.
         """
         readings = self.face.readings
-        kept, other = [], {}
+        kept: list[str] = []
+        other: dict[str, str] = {}
         for key in keys:
             if abs(readings[key].side) < 0.5:
                 kept.append(key)
