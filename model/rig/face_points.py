@@ -65,8 +65,9 @@ class _Finder:
         inside = skin & (mesh.positions[:, 1] > self.low - 0.1 * self.height)
         faces = mesh.triangles[inside[mesh.triangles].all(1)]
         self.outside = mesh.sample(faces, self.height / FINE)
-        longest = float(np.linalg.norm(np.ptp(mesh.positions[faces], axis=1), axis=1).max())
-        self.pixel = max(1.5 * self.height / FINE, 1.5 * longest / MOST_STEPS)
+        size = np.linalg.norm(np.ptp(mesh.positions[faces], axis=1), axis=1)
+        coarse = float(np.percentile(size, 90)) / MOST_STEPS
+        self.pixel = 1.5 * max(self.height / FINE, coarse)
         self.doubtful: list[str] = []
 
     def find(self) -> Guess:
@@ -210,7 +211,7 @@ class _Finder:
         level = (place[..., 1] > nose[1] + 0.04 * self.height) & (
             place[..., 1] < nose[1] + 0.45 * self.height
         )
-        level &= (np.abs(aside) > 0.04 * self.width) & (np.abs(aside) < 0.42 * self.width)
+        level &= (np.abs(aside) > 0.04 * self.width) & (np.abs(aside) < 0.36 * self.width)
         for reach in (0.035, 0.06, 0.1):
             closed = _closed(depth, round(reach * self.height / pixel))
             hole = level & (closed - depth > 0.025 * self.height)

@@ -20,8 +20,11 @@ SPOTS = 700
 STEP = np.radians(4.0)
 """Between the planes that are tried at first."""
 
-STRAIGHT = np.radians(3.0)
-"""A plane so near an axis is taken to be meant along it."""
+STRAIGHT, TURNED = np.radians(3.0), np.radians(8.0)
+"""A plane so near an axis is taken to be meant along it; from the second on, it is tried first …"""
+
+CLEARLY = 0.75
+"""… where both halves agree better by this factor.  Faces are crooked by a few degrees."""
 
 
 def facings(mesh: AnyMesh, skin: Mask, own: Floats) -> Iterator[Floats]:
@@ -53,14 +56,16 @@ def _about(up: Floats, spots: Floats) -> Iterator[Floats]:
     fine = best + np.linspace(-STEP, STEP, 9)
     best = float(fine[np.argmin([_asymmetry(local, angle) for angle in fine])])
     quarter = round(best / (np.pi / 2)) * (np.pi / 2)
-    best = quarter if abs(best - quarter) < STRAIGHT else best
-    best = (best + np.pi / 4) % np.pi - np.pi / 4
-    for turn in (best, best + np.pi, best + np.pi / 2, best - np.pi / 2):
-        x, z = (
-            np.cos(turn) * left + np.sin(turn) * front,
-            np.cos(turn) * front - np.sin(turn) * left,
-        )
-        yield np.stack([x, up, z])
+    turned = abs(best - quarter) > TURNED
+    turned &= _asymmetry(local, best, 12) < CLEARLY * _asymmetry(local, quarter, 12)
+    planes = [best, quarter] if turned else [quarter, best]
+    if abs(best - quarter) < STRAIGHT:
+        planes = [quarter]
+    for angle in [*planes, planes[0] + np.pi / 2]:
+        turn = (angle + np.pi / 4) % np.pi - np.pi / 4
+        for facing in (turn, turn + np.pi):
+            x, z = np.cos(facing), np.sin(facing)
+            yield np.stack([x * left + z * front, up, x * front - z * left])
 
 
 def _spots(mesh: AnyMesh, skin: Mask) -> Floats:
@@ -82,12 +87,16 @@ def _head(local: Floats) -> float:
     return top - max(2.0 * float(np.ptp(cap[:, [0, 2]], axis=0).max()), 1e-9)
 
 
-def _asymmetry(local: Floats, angle: float) -> float:
-    """Return how far points (n, 3) are from their mirror images about an upright plane."""
+def _asymmetry(local: Floats, angle: float, dense: int = 1) -> float:
+    """Return how far points (n, 3) are from their mirror images about an upright plane.
+
+    `dense` times as many points are looked at as images.
+    """
     some = local[:: max(1, len(local) // SPOTS)]
     across = np.array([np.cos(angle), 0.0, np.sin(angle)])
     side = some @ across
     middle = (side.min() + side.max()) / 2
     image = some - 2 * (side - middle)[:, None] * across
-    square = (image**2).sum(1)[:, None] - 2 * image @ some.T + (some**2).sum(1)
+    there = local[:: max(1, len(local) // (dense * SPOTS))]
+    square = (image**2).sum(1)[:, None] - 2 * image @ there.T + (there**2).sum(1)
     return float(np.sqrt(np.maximum(square.min(1), 0)).mean())
