@@ -23,7 +23,7 @@ Mask = NDArray[np.bool_]
 SEAM = 1e-5
 """Distance, as a share of the mesh's extent, within which the two sides of a seam coincide."""
 
-MOST_STEPS = 12
+MOST_STEPS = 24
 """Parts into which a triangle's edge is cut at most when it is sampled."""
 
 

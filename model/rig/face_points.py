@@ -220,7 +220,9 @@ class _Finder:
                 cells = _largest(hole & (sign * aside > 0))
                 wide = np.ptp(cells[:, 0]) * pixel if len(cells) else 0.0
                 apart = np.abs(aside[tuple(cells.T)]).min(initial=np.inf) > 0.05 * self.width
-                if 0.06 * self.width < wide < 0.32 * self.width and apart:
+                tall = np.ptp(cells[:, 1]) * pixel if len(cells) else 0.0
+                slit = tall > max(1.5 * pixel, 0.1 * wide)  # one row is the front's own slope
+                if 0.06 * self.width < wide < 0.32 * self.width and apart and slit:
                     order = cells[np.argsort(sign * cells[:, 0])]
                     found[sign] = (
                         self._edge(order, view, closed),
