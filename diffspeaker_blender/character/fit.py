@@ -144,6 +144,7 @@ def fit(obj: Any, *, keep: bool = True) -> tuple[Any, Proposal]:
     face = next(mesh for mesh in meshes if mesh.name == proposal.face.part.name)
     _own(face)
     proposal = replace(proposal, mapping=_bound(face, proposal.mapping))
+    proposal = replace(proposal, remarks=(*proposal.remarks, *_muted(proposal.mapping)))
     if keep:
         kept = _choices(meshes)
         detect.forget_all(detect.company(face))
@@ -189,6 +190,22 @@ def _drawn(obj: Any, *, keep: bool) -> tuple[Any, Proposal]:
     mapping = switches.mapping_of(switch, switch.proposed(), known)
     face = switches.keep(switch, mapping, obj) if keep else bpy.data.objects[switch.speaker]
     return face, Proposal(mapping)
+
+
+def _muted(mapping: Mapping) -> list[Remark]:
+    """Return what to say of shapes that are driven though they are switched off."""
+    off: list[str] = []
+    for place in mapping.places():
+        obj = bpy.data.objects.get(place.owner) if place.kind == "key" else None
+        key = obj.data.shape_keys if obj is not None else None
+        block = key.key_blocks.get(place.name) if key is not None else None
+        if block is not None and block.mute:
+            off.append(place.name)
+    names = list(dict.fromkeys(off))
+    if not names:
+        return []
+    shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    return [Remark(shown, "muted: switch on its box in Shape Keys, or it moves nothing", True)]
 
 
 def _bound(face: Any, mapping: Mapping) -> Mapping:

@@ -124,6 +124,14 @@ def test_absolute_keys_are_refused_with_what_to_do(addon) -> None:
     assert fit.fit(anna)[0] == anna
 
 
+def test_a_muted_key_is_said(addon) -> None:
+    anna = build()
+    assert not any("muted" in remark.reason for remark in fit.fit(anna)[1].remarks)
+    anna.data.shape_keys.key_blocks["mouthPucker"].mute = True
+    (said,) = [remark for remark in fit.fit(anna)[1].remarks if "muted" in remark.reason]
+    assert said.subject == "mouthPucker"
+
+
 def test_one_action_with_slots_and_never_the_users(addon) -> None:
     anna = build()
     key = anna.data.shape_keys
