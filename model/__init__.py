@@ -3,7 +3,7 @@
 
 import os
 
-__version__ = "1.1.0"
+__version__ = "1.2.0"
 
 # Threads that wait shall sleep, not spin: beside other busy programs (Blender rendering, say)
 # spinning made sampling 30 times slower (torch 2.13 with libgomp, two processors under a load of
