@@ -306,7 +306,7 @@ def _as_a_shape(bench: Bench) -> Proposal | None:
 def _opens_more(bench: Bench, proposal: Proposal, face: Face) -> Proposal:
     """Add the jaw's bone to shapes that open the mouth too little."""
     found = _as_a_shape(bench)
-    if found is not None:
+    if found is not None and found.mapping.few is None:
         return found
     jaw = find_jaw(bench, face)
     if jaw is None:
