@@ -21,6 +21,9 @@ Shapes = NDArray[np.float32]
 TOUCH = 0.014
 """How far lips and lids that meet overlap, in eye distances (0.9 mm)."""
 
+FACING = 0.07
+"""How near to each other vertices of both lips are that touch at rest, in eye distances."""
+
 Spots = tuple[Integers, Floats]
 """Points of a surface: the corners (B, 3) of their triangles and the weights (B, 3) of these."""
 
@@ -95,6 +98,22 @@ def tighten(shape: Shapes, opening: Opening, before: Floats, goal: Floats, limit
         factor = np.interp(place, opening.places, new / total)
         total = new
         shape *= np.where(mine, factor, 1.0)[:, None].astype(np.float32)
+
+
+def facing_lips(target: Target) -> Integers:
+    """Return pairs (n, 2) of upper and lower vertices that lie against each other at rest."""
+    p, points = target.mesh.positions, target.points
+    left, right = points["corner_left"], points["corner_right"]
+    middle, half = (left + right) / 2, float(np.linalg.norm(left - right)) / 2
+    near = target.skin & (np.linalg.norm(p - middle, axis=1) < 1.1 * half)
+    near &= p[:, 2] > middle[2] - 0.1
+    upper, lower = (np.flatnonzero(near & (target.lips == sign)) for sign in (1, -1))
+    if not len(upper) or not len(lower):
+        return np.empty((0, 2), dtype=np.int64)
+    away = np.linalg.norm(p[upper][:, None] - p[lower][None], axis=2)
+    one, other = away.argmin(1), away.argmin(0)
+    mutual = (other[one] == np.arange(len(upper))) & (away.min(1) < FACING)
+    return np.stack([upper[mutual], lower[one[mutual]]], axis=1)
 
 
 def close_lips(target: Target, shapes: Shapes) -> None:

@@ -28,8 +28,9 @@ from .eyes import Lids
 from .face_points import lip_sides
 from .head_frame import Eye, Frame
 from .lid_closing import close_lids
+from .lip_contact import LOWER_SHARE
 from .mesh import Floats, Integers, fit_sphere, smoothstep, unit, vertex_normals
-from .openings import close_lips, measure
+from .openings import close_lips, facing_lips, measure
 from .registration import Target, balls_of, conjugate_gradients, fit, read_target
 from .rig import Rig
 from .topology import FaceTopology, level
@@ -222,6 +223,23 @@ def fill(target: Target, carried: Shapes, trust: Floats) -> Shapes:
     return out
 
 
+def _press_lips(target: Target, shapes: Shapes) -> None:
+    """Let each vertex of one lip stay by the vertex of the other that it faces, when sealed."""
+    jaw, close = shapes[CONTROLS.index("jawOpen")], shapes[CONTROLS.index("mouthClose")]
+    pairs = facing_lips(target)
+    if not len(pairs):
+        return
+    upper, lower = pairs.T
+    apart = (jaw + close)[upper] - (jaw + close)[lower]
+    push, count = np.zeros_like(close), np.zeros(len(close))
+    np.add.at(push, upper, -(1 - LOWER_SHARE) * apart)
+    np.add.at(push, lower, LOWER_SHARE * apart)
+    np.add.at(count, pairs.ravel(), 1)
+    paired = count > 0
+    push[paired] /= count[paired, None]
+    close += fill(target, push[None], np.where(paired, 1.0, 0.05))[0]
+
+
 @dataclass(frozen=True)
 class Made:
     """What was made for one character."""
@@ -250,6 +268,7 @@ def make_shapes(
     there = correspond(face, fitted, target)
     shapes = fill(target, there.carry(own), there.trust)
     close_lips(target, shapes)
+    _press_lips(target, shapes)
     close_lids(target, balls_of(face, target), shapes)
     watch(0.95)
     counts = add_parts(target, face, fitted, own, shapes, head)
