@@ -307,17 +307,28 @@ def _after_load(*_: object) -> None:
     watch()
 
 
+@bpy.app.handlers.persistent
+def _after_undo(*_: object) -> None:
+    """Say no more what a result shows: it may be there no longer."""
+    if status.now().head:
+        status.say("")
+
+
 def register() -> None:
     """Make `apply` known and listen for other files; timer and worker start with the first task."""
     bpy.utils.register_class(DIFFSPEAKER_OT_apply)
     bpy.app.handlers.load_pre.append(_before_load)
     bpy.app.handlers.load_post.append(_after_load)
+    for steps in (bpy.app.handlers.undo_post, bpy.app.handlers.redo_post):
+        steps.append(_after_undo)
 
 
 def unregister() -> None:
     """Stop the timer, the worker and every task; remove the handlers."""
     bpy.app.handlers.load_pre.remove(_before_load)
     bpy.app.handlers.load_post.remove(_after_load)
+    for steps in (bpy.app.handlers.undo_post, bpy.app.handlers.redo_post):
+        steps.remove(_after_undo)
     timer.stop()
     _ready.clear()
     forget_worker()

@@ -176,6 +176,7 @@ def test_one_undo_puts_everything_back(addon: Any, line: Any, what: str) -> None
     bpy.ops.ed.undo_push(message="after")
     bpy.ops.ed.undo()
     assert state() == before
+    assert not bpy.context.window_manager.diffspeaker.message.startswith("Mouth moved")
 
 
 def test_a_turned_bone_is_counted(addon: Any, tmp_path: Path) -> None:
