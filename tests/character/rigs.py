@@ -525,7 +525,7 @@ def speak(
     return {name: np.array(rows) for name, rows in moved.items()}
 
 
-def load() -> tuple[Skin, Any, tuple[str, ...], Any]:
+def load(frames: int = 120) -> tuple[Skin, Any, tuple[str, ...], Any]:
     """Return the reference head, controls, their names, and the truth's motion (F, V, 3).
 
     Leaves an empty scene.
@@ -538,7 +538,7 @@ def load() -> tuple[Skin, Any, tuple[str, ...], Any]:
     whole = scoring.renamed(parts, arkit)
     found = propose(whole)
     assert found is not None and found.face is not None
-    controls, names = scoring.speech(120)
+    controls, names = scoring.speech(frames)
     truth = scoring.play(whole, found.face.part.name, found.mapping, controls, names)
     bpy.ops.wm.read_factory_settings(use_empty=True)
     return Skin(tuple(parts), found.face), controls, names, truth

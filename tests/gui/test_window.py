@@ -28,6 +28,7 @@ CHARACTERS = {
     "vrm1.glb": "godette/Godette_vrm1.vrm",
     "rigify.blend": "mpfb-rigify/mpfb-rigify.blend",
 }
+PLAIN = "mpfb-bones/mpfb-default-rig.glb"
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the real Blender is for Linux")
 
 
@@ -68,7 +69,7 @@ def stage(tool):
     for script in HERE.glob("[!_]*.py"):
         shutil.copy(script, folder)
     _write_sound(folder / "line.wav")
-    for name, file in CHARACTERS.items():
+    for name, file in (*CHARACTERS.items(), ("plain.glb", PLAIN)):
         with contextlib.suppress(pytest.skip.Exception):
             shutil.copy(shared(f"characters/{file}"), folder / name)
     return folder
@@ -214,6 +215,20 @@ def test_a_character_that_is_picked(tool, stage, machine, tmp_path):
     assert told["left_on_it"] == []
     assert told["looking_first"].startswith("Looking at ")
     assert told["spoken"].startswith("Mouth moved")
+
+
+def test_a_plain_head_is_given_shapes(tool, stage, machine, tmp_path):
+    """Two buttons, half a minute beside Blender, a sound; stopped and undone, it is plain again."""
+    shared(f"characters/{PLAIN}")
+    told = play(tool, stage, machine, "shapes", tmp_path)
+    assert "stopped" in told["stopped"]
+    assert told["stopping"] < 5
+    assert told["keys_after_stop"] == 0
+    assert told["made"].startswith("Face shapes were made (experimental): the mouth opens")
+    assert told["keys"] > 40
+    assert told["spoken"].startswith("Mouth moved")
+    assert told["keys_undone"] == 0
+    assert told["meshes_undone"] == ["Eyes", "Head", "Lashes", "TeethLower", "TeethUpper", "Tongue"]
 
 
 def test_a_drawn_mouth(tool, stage, machine, tmp_path):

@@ -10,6 +10,7 @@ from diffspeaker_blender.animation import clips
 from diffspeaker_blender.character import detect, fit
 from tests.blender.batch.test_command import report, run
 from tests.blender.character.test_mapped import build, lips_apart, with_bones
+from tests.blender.linking import overridden
 
 
 @pytest.fixture
@@ -124,20 +125,8 @@ def test_one_character_measured_once_and_exported(addon, line, tmp_path, monkeyp
 def test_a_linked_character_with_an_override(addon, line, tmp_path, cast):
     """The shot links the cast; what is known of Anna is kept in the shot's own file."""
     bpy.ops.wm.open_mainfile(filepath=str(cast))
-    group = bpy.data.collections.new("Anna's")
-    for name in ("Anna", "Anna Teeth"):
-        group.objects.link(bpy.data.objects[name])
-    bpy.data.libraries.write(str(tmp_path / "library.blend"), {group})
-    bpy.ops.wm.read_factory_settings(use_empty=True)
-    with bpy.data.libraries.load(str(tmp_path / "library.blend"), link=True) as (_, wanted):
-        wanted.collections = ["Anna's"]
-    linked = bpy.data.collections["Anna's"]
-    held = bpy.data.objects.new("Held", None)
-    held.instance_type, held.instance_collection = "COLLECTION", linked
-    bpy.context.scene.collection.objects.link(held)
-    linked.override_hierarchy_create(
-        bpy.context.scene, bpy.context.view_layer, reference=held, do_fully_editable=True
-    )
+    anna = [bpy.data.objects[name] for name in ("Anna", "Anna Teeth")]
+    overridden(tmp_path / "library.blend", anna, "Anna's")
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "shot.blend"))
     out = tmp_path / "spoken.blend"
     words = ("--audio", line, "--head", tmp_path / "shot.blend", "--export", out)

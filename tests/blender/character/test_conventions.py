@@ -7,13 +7,11 @@ import json
 from functools import cache
 from typing import Any
 
-import bpy
 import numpy as np
 import pytest
 
-from diffspeaker_blender.character import detect
 from diffspeaker_blender.character.proposal import propose
-from tests.character import scoring
+from tests.character import rigs, scoring
 from tests.shared import SHARED, shared
 
 _NAMES = SHARED / "characters" / "names.json"
@@ -26,17 +24,8 @@ FACES = [name for name, one in CONVENTIONS.items() if one.get("controls") or one
 @cache
 def head() -> tuple[list[Any], Any, Any, Any, Any]:
     """Return the parts, the truth's face, controls, their names and the truth's motion."""
-    bpy.ops.wm.read_factory_settings(use_empty=True)
-    bpy.ops.import_scene.gltf(filepath=str(shared("characters/mpfb-head/mpfb-arkit-oculus.glb")))
-    bpy.context.view_layer.update()
-    parts = detect.read_parts([obj for obj in bpy.data.objects if obj.type == "MESH"])
-    arkit = {"controls": {n: [n] for p in parts for n in p.keys if not n.startswith("viseme")}}
-    whole = scoring.renamed(parts, arkit)
-    found = propose(whole)
-    assert found is not None
-    controls, names = scoring.speech()
-    truth = scoring.play(whole, found.face.part.name, found.mapping, controls, names)
-    return parts, found.face, controls, names, truth
+    skin, controls, names, truth = rigs.load(240)
+    return list(skin.parts), skin.face, controls, names, truth
 
 
 @pytest.mark.parametrize("convention", FACES or ["no shared names"])

@@ -11,6 +11,7 @@ from diffspeaker_blender.animation import actions, clips, mapped
 from diffspeaker_blender.character import detect, fit
 from diffspeaker_blender.errors import HeadError
 from diffspeaker_blender.motion.motion import Motion
+from tests.blender.linking import overridden
 from tests.character.faces import face
 from tests.shared import shared
 
@@ -463,20 +464,7 @@ def test_a_linked_character_speaks_through_its_override(addon, tmp_path) -> None
     """No key can be made there, none has to be; what was keyed is there after saving."""
     build("Anna")
     path = tmp_path / "library.blend"
-    group = bpy.data.collections.new("Cast")
-    for name in ("Anna", "Anna Teeth"):
-        group.objects.link(bpy.data.objects[name])
-    bpy.data.libraries.write(str(path), {group})
-    bpy.ops.wm.read_factory_settings(use_empty=True)
-    with bpy.data.libraries.load(str(path), link=True) as (_, wanted):
-        wanted.collections = ["Cast"]
-    linked = bpy.data.collections["Cast"]
-    held = bpy.data.objects.new("Cast", None)
-    held.instance_type, held.instance_collection = "COLLECTION", linked
-    bpy.context.scene.collection.objects.link(held)
-    linked.override_hierarchy_create(
-        bpy.context.scene, bpy.context.view_layer, reference=held, do_fully_editable=True
-    )
+    overridden(path, [bpy.data.objects[name] for name in ("Anna", "Anna Teeth")])
     anna = next(
         o for o in bpy.context.scene.objects if o.name.startswith("Anna") and "Teeth" not in o.name
     )

@@ -15,6 +15,7 @@ from diffspeaker_blender.animation import clips, mapped
 from diffspeaker_blender.character import fit
 from diffspeaker_blender.errors import HeadError
 from diffspeaker_blender.motion.motion import Motion
+from tests.blender.linking import overridden
 from tests.character import rigs, scoring
 from tests.character.rigs import EYE
 
@@ -341,21 +342,7 @@ def test_keys_of_the_users_on_the_jaw_itself_stay_and_are_said(addon) -> None:
 def test_a_linked_rig_speaks_through_its_override(addon, tmp_path, posed: str) -> None:
     rig = one_jaw()
     rig.data.pose_position = posed
-    group = bpy.data.collections.new("Cast")
-    for obj in (rig, *rig.children):
-        group.objects.link(obj)
-    path = tmp_path / "library.blend"
-    bpy.data.libraries.write(str(path), {group})
-    bpy.ops.wm.read_factory_settings(use_empty=True)
-    with bpy.data.libraries.load(str(path), link=True) as (_, wanted):
-        wanted.collections = ["Cast"]
-    linked = bpy.data.collections["Cast"]
-    held = bpy.data.objects.new("Cast", None)
-    held.instance_type, held.instance_collection = "COLLECTION", linked
-    bpy.context.scene.collection.objects.link(held)
-    linked.override_hierarchy_create(
-        bpy.context.scene, bpy.context.view_layer, reference=held, do_fully_editable=True
-    )
+    overridden(tmp_path / "library.blend", [rig, *rig.children])
     own = next(o for o in bpy.context.scene.objects if o.type == "ARMATURE")
     assert own.override_library is not None
     speaker, proposal = fit.fit(own)

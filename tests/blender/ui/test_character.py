@@ -14,6 +14,7 @@ from diffspeaker_blender.character.mapping import Term, parse_terms
 from diffspeaker_blender.jobs import plan
 from tests.blender.character.test_mapped import add_key, build, lips_apart, talk, with_bones
 from tests.blender.conftest import pump
+from tests.blender.linking import linked
 from tests.character.faces import face
 
 
@@ -92,19 +93,12 @@ def test_a_collection_of_two_characters_is_ambiguous(addon, line) -> None:
 
 def test_a_linked_character_without_an_override_is_refused(addon, line, tmp_path) -> None:
     """It is told before any work; with an override its name means that."""
-    group = in_collection("Cast", build(), bpy.data.objects["Anna Teeth"])
-    bpy.data.libraries.write(str(tmp_path / "library.blend"), {group})
-    bpy.ops.wm.read_factory_settings(use_empty=True)
-    with bpy.data.libraries.load(str(tmp_path / "library.blend"), link=True) as (_, wanted):
-        wanted.collections = ["Cast"]
-    linked = bpy.data.collections["Cast"]
-    shown = bpy.data.objects.new("Shown", None)
-    shown.instance_type, shown.instance_collection = "COLLECTION", linked
-    bpy.context.scene.collection.objects.link(shown)
+    anna = [build(), bpy.data.objects["Anna Teeth"]]
+    cast, shown = linked(tmp_path / "library.blend", anna)
     for name in ("Anna", "Cast", "Shown"):
         with pytest.raises(RuntimeError, match=r"linked from library.blend.*Library Override"):
             bpy.ops.diffspeaker.generate(audio=str(line), character=name)
-    linked.override_hierarchy_create(
+    cast.override_hierarchy_create(
         bpy.context.scene, bpy.context.view_layer, reference=shown, do_fully_editable=True
     )
     for name in ("Anna", "Cast"):
