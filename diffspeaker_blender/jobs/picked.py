@@ -58,11 +58,6 @@ def soon(obj: bpy.types.Object, then: Callable[[], None] | None = None) -> None:
     timer.watch(_look, _give_up)
 
 
-def waiting() -> bool:
-    """Return whether a character is about to be measured."""
-    return _wanted is not None
-
-
 def _look() -> float | None:
     """Do what is due on the timer's tick."""
     global _wanted  # noqa: PLW0603

@@ -290,6 +290,9 @@ class DIFFSPEAKER_OT_pose_face(_Step, bpy.types.Operator):
     pose: StringProperty(name="Pose", options={"SKIP_SAVE"})
 
     def do(self, target: Any) -> None:
+        if self.pose not in ("", *face_shapes.POSES):
+            known = ", ".join(face_shapes.POSES)
+            raise HeadError(f"There is no pose “{self.pose}”.", f"There are {known}.")
         face_shapes.pose(target, self.pose)
 
 

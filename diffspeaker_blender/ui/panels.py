@@ -17,7 +17,7 @@ import bpy
 from ..animation import clips
 from ..character import detect, fit, head
 from ..errors import Finding
-from ..jobs import live, picked, plan, status
+from ..jobs import live, plan, status
 from ..jobs.status import time_left
 from ..settings import choices, machine
 from ..sound import sources
@@ -72,8 +72,9 @@ class _Main(_Sidebar):
             _draw_no_head(layout)
         _draw_sound(layout, context, settings)
         pressable = _draw_button(layout, context, chosen)
-        told = pressable or picked.waiting() or status.now(context).level != "INFO"
-        if told and not lacking:
+        now = status.now(context)
+        # What came of a line is old news once another thing is chosen.
+        if (pressable or not now.head or now.level != "INFO") and not lacking:
             _draw_message(layout, context)
 
 

@@ -41,7 +41,11 @@ def make_plain():
         else:
             bpy.data.objects.remove(obj)
     bpy.context.view_layer.objects.active = bpy.data.objects["Head"]
-    bpy.data.objects["Head"].select_set(True)
+    for obj in bpy.data.objects:
+        obj.select_set(obj.type == "MESH")
+    with inside("VIEW_3D"):
+        bpy.ops.view3d.view_axis(type="FRONT")
+        bpy.ops.view3d.view_selected()
 
 
 def make():
@@ -68,8 +72,9 @@ def make():
 def look():
     """Press a pose and take it off."""
     activate()
-    bpy.ops.diffspeaker.pose_face("EXEC_DEFAULT", True, pose="ah")
+    bpy.ops.diffspeaker.pose_face("EXEC_DEFAULT", True, pose="Ah")
     yield 0.7
+    told["jaw"] = bpy.data.objects["Head"].data.shape_keys.key_blocks["jawOpen"].value
     shot("shapes_2_made")
     bpy.ops.diffspeaker.keep_face_shapes("EXEC_DEFAULT", True)
     yield 0.5

@@ -226,6 +226,7 @@ def test_a_plain_head_is_given_shapes(tool, stage, machine, tmp_path):
     assert told["keys_after_stop"] == 0
     assert told["made"].startswith("Face shapes were made (experimental): the mouth opens")
     assert told["keys"] > 40
+    assert told["jaw"] > 0.3
     assert told["spoken"].startswith("Mouth moved")
     assert told["keys_undone"] == 0
     assert told["meshes_undone"] == ["Eyes", "Head", "Lashes", "TeethLower", "TeethUpper", "Tongue"]
