@@ -106,7 +106,7 @@ def unshare(*owners: Any) -> None:
     every: list[Any] = [*bpy.data.shape_keys, *bpy.data.objects, *bpy.data.armatures]
     every += [*trees, *drawings]
     others = [one.animation_data for one in every if one not in owners and one.animation_data]
-    used = {action.name for data in others for action in _actions_in(data)}
+    used = {action.name for data in others for action in actions_in(data)}
     twins: dict[str, Any] = {}
     for action, holder in mine:
         if action.name in used:
@@ -117,7 +117,7 @@ def unshare(*owners: Any) -> None:
                 holder.action_slot = next(s for s in twin.slots if s.handle == slot.handle)
 
 
-def _actions_in(data: Any) -> list[Any]:
+def actions_in(data: Any) -> list[Any]:
     """Return every action that animation data plays."""
     strips = [strip.action for track in data.nla_tracks for strip in track.strips]
     return [action for action in [data.action, *strips] if action is not None]
@@ -296,7 +296,7 @@ def _settle_rest(key: Any) -> None:
     bag = channels(rest.action, slot_of(rest.action, rest))
     assert bag is not None
     bag.fcurves.clear()
-    values = json.loads(rest.action[RESTS]) if isinstance(rest.action[RESTS], str) else {}
+    values = json.loads(rest.action[RESTS])
     for path in sorted(_played(ours) - _played(strips[:place])):
         bag.fcurves.new(path).keyframe_points.insert(0, values.get(path, 0.0))
     if not ours:

@@ -131,9 +131,8 @@ def _remove(copies: list[Any]) -> None:
     """Remove objects with the data and actions that only they use."""
     data = {obj.data for obj in copies if obj.data is not None}
     played = [one.animation_data for one in _animated(copies) if one.animation_data]
-    held = {data.action for data in played if data.action is not None}
-    held |= {strip.action for data in played for track in data.nla_tracks for strip in track.strips}
+    held = {action for data in played for action in actions.actions_in(data)}
     for obj in copies:
         bpy.data.objects.remove(obj)
     bpy.data.batch_remove([one for one in data if one.users == 0])
-    bpy.data.batch_remove([action for action in held if action is not None and action.users == 0])
+    bpy.data.batch_remove([action for action in held if action.users == 0])

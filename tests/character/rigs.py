@@ -507,7 +507,6 @@ def speak(
 
     tolerance: millimetres that few keys may be off by; 0 puts one on every frame.
     """
-    rest = {}
     meshes = [o for o in bpy.data.objects if o.type == "MESH" and not o.name.startswith("WGT")]
     scene = bpy.context.scene
     scene.render.fps, scene.render.fps_base = 30, 1.0
@@ -523,6 +522,16 @@ def speak(
         for obj in meshes:
             moved[obj.name].append(mapped.evaluated(obj) - rest[obj.name])
     return {name: np.array(rows) for name, rows in moved.items()}
+
+
+def scored(
+    speaker: Any, reference: tuple[Skin, Any, tuple[str, ...], Any], tolerance: float = 0.0
+) -> tuple[dict[str, Any], Any]:
+    """Let a character say the reference's line; return how its meshes move, and the score."""
+    skin, controls, names, truth = reference
+    moved = speak(speaker, controls, names, tolerance)
+    sealed = controls[:, names.index("mouthClose")] > 0.98
+    return moved, scoring.score(skin.face, truth, moved["Head"], sealed)
 
 
 def load(frames: int = 120) -> tuple[Skin, Any, tuple[str, ...], Any]:

@@ -13,7 +13,7 @@ from mathutils import Matrix
 
 from diffspeaker_blender.animation import mapped
 from diffspeaker_blender.character import fit
-from tests.character import rigs, scoring
+from tests.character import rigs
 
 NEW, CLASSIC = "new", "classic"
 
@@ -139,7 +139,7 @@ def inside(rig: Any, points: Any, name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("face", [CLASSIC, NEW])
 def test_a_generated_rig_speaks(addon, face: str) -> None:
-    skin, controls, names, truth = head()
+    skin = head()[0]
     rig = generated(face, skin)
     bind(rig, skin)
     speaker, proposal = fit.fit(rig)
@@ -148,9 +148,7 @@ def test_a_generated_rig_speaks(addon, face: str) -> None:
     assert "jaw_master" in moved_bones
     assert not [n for n in moved_bones if n.startswith(("DEF-", "MCH-", "ORG-"))]
     assert mapping.lips == "lock"
-    moved = rigs.speak(speaker, controls, names)
-    sealed = controls[:, names.index("mouthClose")] > 0.98
-    got = scoring.score(skin.face, truth, moved["Head"], sealed)
+    moved, got = rigs.scored(speaker, head())
     assert got.correlation >= 0.97
     assert got.error <= 2.0
     assert got.gap <= 0.5

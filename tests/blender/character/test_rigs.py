@@ -16,7 +16,7 @@ from diffspeaker_blender.character import fit
 from diffspeaker_blender.errors import HeadError
 from diffspeaker_blender.motion.motion import Motion
 from tests.blender.linking import overridden
-from tests.character import rigs, scoring
+from tests.character import rigs
 from tests.character.rigs import EYE
 
 FEW = {"Unity humanoid", "Mixamo with a jaw", "Nameless bones"}
@@ -40,14 +40,11 @@ def fitted(name: str) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize("name", list(rigs.RIGS))
 def test_speaks_like_the_shapes(addon, name: str) -> None:
-    skin, controls, names, truth = head()
     speaker, proposal = fitted(name)
     assert {place.kind for place in proposal.mapping.places()} == {"bone"}
     bones = {place.name for place in proposal.mapping.places()}
     assert not bones & {one.name for one in rigs.RIGS[name]().bones if one.copies or one.tracks}
-    moved = rigs.speak(speaker, controls, names)
-    sealed = controls[:, names.index("mouthClose")] > 0.98
-    got = scoring.score(skin.face, truth, moved["Head"], sealed)
+    moved, got = rigs.scored(speaker, head())
     assert got.correlation >= 0.97
     assert got.error <= (3.0 if name in FEW else 2.0)
     assert got.gap <= 0.5
@@ -60,11 +57,9 @@ def test_speaks_like_the_shapes(addon, name: str) -> None:
 @pytest.mark.parametrize("name", ["Auto-Rig Pro", "MetaHuman"])
 def test_few_keys_keep_the_lips_shut(addon, name: str) -> None:
     """Euler angles and metres, quaternions and centimetres: what adds up at the lips is kept."""
-    skin, controls, names, truth = head()
+    _, controls, _, _ = head()
     speaker, _ = fitted(name)
-    moved = rigs.speak(speaker, controls, names, tolerance=0.5)
-    sealed = controls[:, names.index("mouthClose")] > 0.98
-    got = scoring.score(skin.face, truth, moved["Head"], sealed)
+    _, got = rigs.scored(speaker, head(), tolerance=0.5)
     assert got.gap <= 0.5
     assert got.correlation >= 0.97
     action = bpy.data.objects["Rig"].animation_data.action
@@ -169,16 +164,14 @@ def test_brows_rise_and_fall(addon, name: str) -> None:
     ],
 )
 def test_shapes_and_a_jaw_open_together_and_once(addon, shapes, share, skinned) -> None:
-    skin, controls, names, truth = head()
+    skin, _, _, truth = head()
     rig = rigs.character_creator(skin, shapes, share=share, skinned=skinned)
     speaker, proposal = fit.fit(rig)
     jaws = [p for p in proposal.mapping.places() if p.name == "CC_Base_JawRoot"]
     assert jaws
     assert any(remark.subject == "CC_Base_JawRoot" for remark in proposal.remarks)
     assert not any("not follow the jaw" in remark.reason for remark in proposal.remarks)
-    moved = rigs.speak(speaker, controls, names)
-    sealed = controls[:, names.index("mouthClose")] > 0.98
-    got = scoring.score(skin.face, truth, moved["Head"], sealed)
+    moved, got = rigs.scored(speaker, head())
     assert got.correlation >= 0.97
     assert got.error <= 2.0
     assert got.gap <= 0.5
@@ -298,7 +291,7 @@ def test_shapes_that_leave_the_opening_to_a_bone(addon, share: float) -> None:
 
     Teeth and tongue hang on the bone; the lips still meet, and their shapes do what they say.
     """
-    skin, controls, names, truth = head()
+    skin = head()[0]
     rig = rigs.build(skin, rigs.RIGS["Mixamo with a jaw"]())
     body = bpy.data.objects["Head"]
     body.shape_key_add(name="Basis", from_mix=False)
@@ -311,9 +304,7 @@ def test_shapes_that_leave_the_opening_to_a_bone(addon, share: float) -> None:
     speaker, proposal = fit.fit(rig)
     assert {"key", "bone"} == {place.kind for place in proposal.mapping.places()}
     assert "mouthSmileLeft" in {row.places[0].name for row in proposal.mapping.rows}
-    moved = rigs.speak(speaker, controls, names)
-    sealed = controls[:, names.index("mouthClose")] > 0.98
-    got = scoring.score(skin.face, truth, moved["Head"], sealed)
+    moved, got = rigs.scored(speaker, head())
     assert got.correlation >= 0.97
     assert got.error <= 2.0
     assert got.gap <= 0.6
